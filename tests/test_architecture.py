@@ -1,0 +1,86 @@
+"""The arrows of the house: who may import whom. Walks the sources, so a new file is covered the day it is written."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted(path for folder in ("mcm", "workers") for path in (ROOT / folder).rglob("*.py"))
+
+# A layer may import itself and the layers named; everything of ours that is not named here is forbidden to it.
+LAYERS: dict[str, set[str]] = {
+    "mcm.core": {"mcm.core"},
+    "mcm.simulator": {"mcm.simulator", "mcm.core.markets", "mcm.core.control", "mcm.core.exits", "mcm.runtime"},
+    "mcm.bus": {"mcm.core"},
+    "mcm.runtime": {"mcm.core"},
+    "mcm.configuration": {"mcm.core"},
+    "mcm.locks": {"mcm.core"},
+    "mcm.children": {"mcm.core", "mcm.runtime"},
+    "mcm.supervisor": {"mcm.core", "mcm.bus", "mcm.runtime", "mcm.configuration", "mcm.locks", "mcm.children"},
+    "mcm.client": {"mcm.core", "mcm.bus"},
+    "mcm.cli": {"mcm", "mcm.core", "mcm.client", "mcm.configuration"},
+    "mcm.__main__": {"mcm.cli"},
+    "mcm": {"mcm.client"},
+    "workers": {"workers", "mcm.core", "mcm.bus", "mcm.runtime", "mcm.locks"},
+}
+# The calculating part of the world: what core may use beside itself.
+CORE_MAY_USE = {
+    "__future__", "array", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib", "enum",
+    "fractions", "functools", "hashlib", "heapq", "itertools", "math", "operator", "random", "re", "string", "struct",
+    "textwrap", "tomllib", "types", "typing", "urllib", "zlib", "zoneinfo", "msgspec", "mcm",
+}  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            ours = {name for name in submodules if (ROOT / Path(*name.split("."))).with_suffix(".py").exists()}
+            found.update(ours or {node.module})
+    return found
+
+
+def layer_of(module: str) -> str:
+    return max((layer for layer in LAYERS if module == layer or module.startswith(layer + ".")), key=len)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_imports_point_only_downwards(path: Path) -> None:
+    module = module_name(path)
+    allowed = LAYERS[layer_of(module)]
+
+    for name in imports_of(path):
+        if name.split(".")[0] in {"mcm", "workers"} and not (name == "mcm" and layer_of(module) != "mcm.core"):
+            assert any(name == low or name.startswith(low + ".") for low in allowed - {"mcm"}), (
+                f"{module} imports {name}"
+            )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mcm" / "core").glob("*.py")), ids=module_name)
+def test_core_uses_only_what_calculates(path: Path) -> None:
+    assert {name.split(".")[0] for name in imports_of(path)} <= CORE_MAY_USE
+
+
+def test_only_the_bus_opens_zeromq_sockets() -> None:
+    users = {module_name(path) for path in SOURCES if any(name.split(".")[0] == "zmq" for name in imports_of(path))}
+
+    assert users <= {"mcm.bus"}
+
+
+def test_importing_mcm_is_cheap() -> None:
+    code = "import mcm, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+
+    assert not {"aiohttp", "asyncio", "click", "rich"} & set(loaded)
