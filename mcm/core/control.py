@@ -1,0 +1,241 @@
+"""The records that the supervisor and its children exchange, and those of the control socket.
+
+Parent and child talk over one SEQPACKET socketpair: settings and commands down, reports up, each record one packet of
+at most 64 KiB.  A state that may be long (a list of items) is sent as several records.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "MAX_RECORD_BYTES",
+    "Answered",
+    "Dial",
+    "Down",
+    "HangUp",
+    "LineClosed",
+    "LineReport",
+    "LineSettings",
+    "Problem",
+    "Ready",
+    "Reply",
+    "Request",
+    "RouterReport",
+    "RouterSettings",
+    "SimulatorReport",
+    "SimulatorSettings",
+    "Stop",
+    "Unconfirmed",
+    "Up",
+    "Want",
+    "decode_down",
+    "decode_up",
+    "encode",
+    "in_chunks",
+]
+
+MAX_RECORD_BYTES = 65_536
+_CHUNK_BYTES = 48_000
+
+
+class _Record(msgspec.Struct, tag=True, frozen=True, omit_defaults=True):
+    """A record of the socketpair; its type name travels with it."""
+
+
+# --- down: supervisor to child -------------------------------------------------------------------------------------
+
+
+class LineSettings(_Record, frozen=True):
+    """First record to a connection worker.
+
+    Attributes:
+        name: of the connection; market: what it serves.
+        run_dir: absolute path, for the sockets.
+        api_key: travels here and nowhere else.
+        slot_directory: where the account's slot locks of this market lie; slots: how many there are.
+    """
+
+    name: str
+    market: str
+    run_dir: str
+    api_key: str
+    slot_directory: str
+    slots: int
+
+    def __repr__(self) -> str:
+        return f"LineSettings(name={self.name!r}, market={self.market!r}, api_key=hidden)"
+
+
+class RouterSettings(_Record, frozen=True):
+    """First record to the router: where its sockets are, and the tcp endpoints to publish on besides."""
+
+    run_dir: str
+    endpoints: tuple[str, ...] = ()
+
+
+class SimulatorSettings(_Record, frozen=True):
+    """First record to the simulator when it runs as a child: see the ``[simulator]`` section; port 0 picks one."""
+
+    seed: int
+    ticks_per_s: float
+    port: int = 0
+    orders_port: int = 0
+    cap: int = 0
+
+
+class Want(_Record, frozen=True):
+    """Change what a line carries; both lists hold items such as ``T.AAPL``."""
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class Dial(_Record, frozen=True):
+    """The permit to dial once, to this URL; the worker answers with Answered or LineClosed."""
+
+    url: str
+
+
+class HangUp(_Record, frozen=True):
+    """Close the line with 1000 and wait for the next permit."""
+
+
+class Stop(_Record, frozen=True):
+    """Finish what is in hand and exit 0; end of file means the same."""
+
+
+Down = LineSettings | RouterSettings | SimulatorSettings | Want | Dial | HangUp | Stop
+
+# --- up: child to supervisor ---------------------------------------------------------------------------------------
+
+
+class Ready(_Record, frozen=True):
+    """Settings accepted and sockets open; the start-up grace ends here.  The ports are the simulator's."""
+
+    port: int = 0
+    orders_port: int = 0
+
+
+class LineReport(_Record, frozen=True):
+    """Once a second from a worker's main loop; its heartbeat.  All counts since the process started.
+
+    Attributes:
+        state: ``idle``, ``dialling`` or the session's ``greeting``, ``authenticating``, ``subscribing``, ``live``.
+        wanted, confirmed, unconfirmed: numbers of items.
+        ticks: decoded and handed on.
+        last_tick_age_s: seconds since the last tick, None before the first.
+        fed_s: for how long the present line has been authenticated and carrying data, seconds.
+        errors: reason → count: events that could not be decoded, batches that the router did not take, …
+    """
+
+    state: str
+    wanted: int
+    confirmed: int
+    unconfirmed: int
+    ticks: int
+    last_tick_age_s: float | None
+    fed_s: float
+    errors: dict[str, int]
+
+
+class Unconfirmed(_Record, frozen=True):
+    """Items that were asked for twice and never confirmed, with the reason; *first* starts a new list."""
+
+    first: bool
+    items: dict[str, str] = {}
+
+
+class Answered(_Record, frozen=True):
+    """The upstream has accepted the key: the dial is over and the next line may dial."""
+
+
+class LineClosed(_Record, frozen=True):
+    """The line has ended, or could not be dialled.
+
+    Attributes:
+        reason: one of core.dialling's reasons, which decide what happens next.
+        detail: in words, for people; never holds a key.
+        fed_s: for how long it had been authenticated and carrying data, seconds.
+    """
+
+    reason: str
+    detail: str
+    fed_s: float
+
+
+class RouterReport(_Record, frozen=True):
+    """Once a second from the router's loop; its heartbeat.  Counts since the process started, in ticks unless said.
+
+    Attributes:
+        received, published: ticks in and out.
+        lost_batches: jumps in the workers' sequences.
+        rejected: messages on the inlet that were no batch.
+    """
+
+    received: int
+    published: int
+    lost_batches: int
+    rejected: int
+
+
+class SimulatorReport(_Record, frozen=True):
+    """Once a second from the simulator's loop; its heartbeat."""
+
+
+Up = Ready | LineReport | Unconfirmed | Answered | LineClosed | RouterReport | SimulatorReport
+
+# --- the control socket --------------------------------------------------------------------------------------------
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What the CLI and other clients ask: ``{v, op, args}``."""
+
+    op: str
+    args: dict[str, Any] = {}
+    v: int = 1
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why a request was not carried out, and what to do about it."""
+
+    problem: str
+    hint: str = ""
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``{ok: …}`` or ``{error: {problem, hint}}``."""
+
+    ok: Any = None
+    error: Problem | None = None
+
+
+encode = msgspec.msgpack.Encoder().encode
+_down = msgspec.msgpack.Decoder(Down)
+_up = msgspec.msgpack.Decoder(Up)
+
+
+def decode_down(packet: bytes) -> Down:
+    """The command in *packet*."""
+    return _down.decode(packet)  # type: ignore[no-any-return]  # a union is no type to the stubs
+
+
+def decode_up(packet: bytes) -> Up:
+    """The report in *packet*."""
+    return _up.decode(packet)  # type: ignore[no-any-return]
+
+
+def in_chunks(items: Iterable[str], *, overhead: int = 5) -> Iterator[Sequence[str]]:
+    """Cut a long list of items into parts that fit into a record each, with so many bytes of *overhead* per item."""
+    chunk: list[str] = []
+    size = 0
+    for item in items:
+        length = len(item.encode()) + overhead
+        if chunk and size + length > _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
+        size += length
+    if chunk:
+        yield chunk
