@@ -14,6 +14,7 @@ __all__ = [
     "Answered",
     "Dial",
     "Down",
+    "Failed",
     "HangUp",
     "LineClosed",
     "LineReport",
@@ -54,15 +55,12 @@ class LineSettings(_Record, frozen=True):
         name: of the connection; market: what it serves.
         run_dir: absolute path, for the sockets.
         api_key: travels here and nowhere else.
-        slot_directory: where the account's slot locks of this market lie; slots: how many there are.
     """
 
     name: str
     market: str
     run_dir: str
     api_key: str
-    slot_directory: str
-    slots: int
 
     def __repr__(self) -> str:
         return f"LineSettings(name={self.name!r}, market={self.market!r}, api_key=hidden)"
@@ -93,9 +91,16 @@ class Want(_Record, frozen=True):
 
 
 class Dial(_Record, frozen=True):
-    """The permit to dial once, to this URL; the worker answers with Answered or LineClosed."""
+    """The permit to dial once; the worker answers with Answered or LineClosed.
+
+    Attributes:
+        url: of the upstream and market.
+        slot_directory: where the account's slot locks of this market lie; slots: how many there are.
+    """
 
     url: str
+    slot_directory: str
+    slots: int
 
 
 class HangUp(_Record, frozen=True):
@@ -116,6 +121,12 @@ class Ready(_Record, frozen=True):
 
     port: int = 0
     orders_port: int = 0
+
+
+class Failed(_Record, frozen=True):
+    """Why this process is about to refuse its settings; told to people instead of an exit status."""
+
+    problem: str
 
 
 class LineReport(_Record, frozen=True):
@@ -184,7 +195,7 @@ class SimulatorReport(_Record, frozen=True):
     """Once a second from the simulator's loop; its heartbeat."""
 
 
-Up = Ready | LineReport | Unconfirmed | Answered | LineClosed | RouterReport | SimulatorReport
+Up = Ready | Failed | LineReport | Unconfirmed | Answered | LineClosed | RouterReport | SimulatorReport
 
 # --- the control socket --------------------------------------------------------------------------------------------
 

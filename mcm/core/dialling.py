@@ -243,6 +243,12 @@ class Governor:
         line = self._lines[name]
         return LineState.ABSENT if line.state is LineState.WAITING and not line.present else line.state
 
+    def may_carry(self, name: str) -> bool:
+        """Whether items may be given to this line: it is neither parked nor refused, nor still on trial."""
+        line = self._lines[name]
+        barred = line.state in {LineState.PARKED, LineState.REFUSED} or self._markets[line.market].trial == name
+        return not barred
+
     def why(self, name: str) -> tuple[str, str]:
         """(reason, detail) of the line's last end; empty while it is up."""
         line = self._lines[name]

@@ -214,7 +214,7 @@ class Session:
         """A tick of *item*, or its acknowledgement, has come: it is carried."""
         if item not in self.unproven and item not in self.unconfirmed:
             wildcard = item.partition(".")[0] + ".*"
-            if wildcard not in self.unproven:
+            if wildcard not in self.unproven and wildcard not in self.unconfirmed:
                 return
             item = wildcard
         if item not in self.wanted or item in self._queue:
