@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import zmq.asyncio
 
 __all__ = [
+    "CONTROL",
+    "INLET",
+    "TICKS",
     "Again",
     "Context",
     "Poller",
@@ -86,7 +89,10 @@ def publisher(context: "Context[Socket[bytes]]", run_dir: Path, endpoints: Itera
     socket.setsockopt(zmq.LINGER, 200)
     socket.setsockopt(zmq.MAXMSGSIZE, 4_096)  # only subscriptions come in
     for address in (endpoint(run_dir, TICKS), *endpoints):
-        socket.bind(address)
+        try:
+            socket.bind(address)
+        except zmq.ZMQError as error:
+            raise UsageError(f"cannot publish on {address}: {error.strerror}", "see [publish] endpoints") from error
     return socket
 
 

@@ -7,24 +7,38 @@ A child is started from the main thread only (its death signal belongs to the pa
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
+from typing import Protocol
 
-from mcm.core.control import Down, Up, decode_up
+from mcm.core import restart
+from mcm.core.control import Down, Failed, Ready, Stop, Up, decode_up
+from mcm.core.exits import Exit
+from mcm.core.liveness import Liveness
 from mcm.runtime import PARENT_VARIABLE, Channel
 
-__all__ = ["Process", "open_log"]
+__all__ = ["Child", "Owner", "Process", "Recipe", "log_path", "open_log"]
 
 log = logging.getLogger("mcm.supervisor")
 
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 # What belongs to the supervisor alone: systemd's conversation with it.
 _NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+
+
+def log_path(run_dir: Path, name: str) -> Path:
+    """Where the process *name* of this run directory writes its log."""
+    return run_dir / "logs" / f"{name}.log"
 
 
 def open_log(path: Path) -> int:
@@ -53,7 +67,7 @@ class Process:
         settings: Down,
         *,
         log_path: Path,
-        hidden: Mapping[str, str] | tuple[str, ...],
+        hidden: tuple[str, ...],
         on_record: Callable[[Up], None],
         on_exit: Callable[[int], None],
     ) -> None:
@@ -153,3 +167,174 @@ class Process:
                 await self.ended.wait()
         if not self.ended.is_set():
             self.signal(signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What it takes to start a child again and again.
+
+    Attributes:
+        module: run as ``python -P -m module``.
+        settings: makes the first record for a new life.
+        policy: what it may cost before it is left alone.
+        log_path: where its output goes.
+        hidden: environment variables it must not see.
+    """
+
+    module: str
+    settings: Callable[[], Down]
+    policy: restart.Policy
+    log_path: Path
+    hidden: tuple[str, ...] = ()
+
+
+class Child:
+    """One child over all its lives: starts it, judges it, starts it again as the policy says.
+
+    Attributes:
+        state: ``starting``, ``ready``, ``backoff``, ``parked`` or ``stopped``.
+        reason: why it is not running, in words.
+        healthy_since: monotonic time since which it has done its work; set by the owner, ends with the life.
+    """
+
+    LIVES_REMEMBERED = 64
+
+    def __init__(self, name: str, recipe: Recipe, owner: "Owner", rng: Random) -> None:
+        self.name, self.recipe, self._owner, self._rng = name, recipe, owner, rng
+        self.state, self.reason = "backoff", ""
+        self.process: Process | None = None
+        self.restarts = 0
+        self.healthy_since: float | None = None
+        self._start_at = 0.0
+        self._lives: deque[restart.Life] = deque(maxlen=self.LIVES_REMEMBERED)
+        self._parkings = 0
+        self._liveness = Liveness(0.0)
+        self._aborting: asyncio.Task[None] | None = None
+        self._failure = ""
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, while there is one."""
+        return self.process.pid if self.process is not None else None
+
+    def send(self, record: Down) -> None:
+        """Send a command to the child if it runs."""
+        if self.process is not None:
+            self.process.send(record)
+
+    def turn(self, now: float) -> None:
+        """Start it when that is due; end it when it hangs.  To be called several times a second."""
+        if self.process is None:
+            if self.state in {"backoff", "parked"} and now >= self._start_at:
+                self._start(now)
+            return
+        overdue_s = self._liveness.judge(now)
+        if overdue_s is None and not self.process.channel.closed:
+            return
+        if self._aborting is None:
+            why = f"its main loop has not turned for {overdue_s:.1f} s" if overdue_s else "it closed its channel"
+            log.warning("%s: %s; ending it, its stack is in %s", self.name, why, self.recipe.log_path)
+            self._aborting = asyncio.get_running_loop().create_task(self.process.abort(), name=f"{self.name}:abort")
+
+    def _start(self, now: float) -> None:
+        if self._lives:
+            self.restarts += 1
+        self.state, self.healthy_since, self._aborting, self._failure = "starting", None, None, ""
+        self._liveness = Liveness(now)
+        self.process = Process(
+            self.recipe.module,
+            self.recipe.settings(),
+            log_path=self.recipe.log_path,
+            hidden=self.recipe.hidden,
+            on_record=self._hear,
+            on_exit=self._ended,
+        )
+        log.info("%s: started, pid %d", self.name, self.process.pid)
+
+    def _hear(self, record: Up) -> None:
+        self._liveness.beat(time.monotonic())
+        if isinstance(record, Ready):
+            self.state, self.reason, self._liveness.ready = "ready", "", True
+        elif isinstance(record, Failed):
+            self._failure = record.problem
+            return
+        self._owner.heard(self, record)
+
+    def _ended(self, status: int) -> None:
+        now = time.monotonic()
+        self.process = None
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if self.state == "stopped":
+            log.info("%s: stopped (%s)", self.name, how)
+        else:
+            healthy_s = now - self.healthy_since if self.healthy_since is not None else 0.0
+            self._lives.append(restart.Life(now, healthy_s))
+            self._judge(status, how, now)
+        self._owner.lost(self)
+
+    def _judge(self, status: int, how: str, now: float) -> None:
+        if status == Exit.USAGE:
+            self.state, self._start_at = "parked", math.inf
+            self.reason = self._failure or f"it refused its settings; {self.recipe.log_path} says why"
+            self._owner.refused(self)
+            return
+        decision = restart.decide(self.recipe.policy, tuple(self._lives), parkings=self._parkings, rng=self._rng)
+        match decision:
+            case restart.StartAt(when):
+                self.state, self._start_at, self.reason = "backoff", when, f"its process ended ({how})"
+                log.warning("%s: ended by %s, starting again in %.2f s", self.name, how, max(0.0, when - now))
+            case restart.Park(until, crashes, window_s):
+                self.state, self._start_at = "parked", until
+                self._parkings += 1
+                self.reason = f"{crashes} crashes in {window_s:.0f} s, next trial in {until - now:.0f} s"
+                log.error("%s: parked after %s; see %s", self.name, self.reason, self.recipe.log_path)
+            case restart.GiveUp(crashes, window_s):
+                self.state, self._start_at = "parked", math.inf
+                self.reason = f"{crashes} crashes in {window_s:.0f} s"
+                self._owner.gave_up(self)
+
+    def revive(self) -> None:
+        """A human acted: end the present life if there is one, forget the crashes, start again at once."""
+        self._lives.clear()
+        self._parkings, self._start_at = 0, 0.0
+        if self.process is None:
+            self.state = "backoff"
+        else:
+            self.process.send(Stop())
+
+    async def stop(self, patience_s: float) -> None:
+        """End it for good: asked first, killed after *patience_s* seconds."""
+        self.state = "stopped"
+        if self.process is None:
+            return
+        process = self.process
+        process.send(Stop())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await process.ended.wait()
+        if not process.ended.is_set():
+            log.warning("%s: did not stop within %.1f s, killing it", self.name, patience_s)
+            self.kill()
+            await process.ended.wait()
+
+    def kill(self) -> None:
+        """SIGKILL, now."""
+        self.state = "stopped"
+        if self.process is not None:
+            self.process.signal(signal.SIGKILL)
+
+
+class Owner(Protocol):
+    """Who is told what happens to a child."""
+
+    def heard(self, child: Child, record: Up) -> None:
+        """The child has sent a record."""
+
+    def lost(self, child: Child) -> None:
+        """A life of the child is over; its state says what follows."""
+
+    def refused(self, child: Child) -> None:
+        """The child does not accept its settings, and will not be started again; its reason says why."""
+
+    def gave_up(self, child: Child) -> None:
+        """An essential child cannot live."""

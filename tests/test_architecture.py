@@ -19,13 +19,21 @@ LAYERS: dict[str, set[str]] = {
     "mcm.configuration": {"mcm.core"},
     "mcm.locks": {"mcm.core"},
     "mcm.children": {"mcm.core", "mcm.runtime"},
-    "mcm.supervisor": {"mcm.core", "mcm.bus", "mcm.runtime", "mcm.configuration", "mcm.locks", "mcm.children"},
+    "mcm.console": {"mcm.core", "mcm.configuration"},
+    "mcm.control_server": {"mcm.core", "mcm.bus"},
+    "mcm.lines": {"mcm.core", "mcm.configuration", "mcm.locks", "mcm.children"},
+    "mcm.supervisor": {
+        "mcm.core", "mcm.bus", "mcm.runtime", "mcm.configuration", "mcm.locks", "mcm.children", "mcm.console",
+        "mcm.control_server", "mcm.lines", "mcm.systemd",
+    },
+    "mcm.systemd": set(),
+    "mcm.journal": {"mcm.core"},
     "mcm.client": {"mcm.core", "mcm.bus"},
     "mcm.cli": {"mcm", "mcm.core", "mcm.client", "mcm.configuration"},
     "mcm.__main__": {"mcm.cli"},
     "mcm": {"mcm.client"},
-    "workers": {"workers", "mcm.core", "mcm.bus", "mcm.runtime", "mcm.locks"},
-}
+    "workers": {"workers", "mcm.core", "mcm.bus", "mcm.journal", "mcm.runtime", "mcm.locks"},
+}  # fmt: skip
 # The calculating part of the world: what core may use beside itself.
 CORE_MAY_USE = {
     "__future__", "array", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib", "enum",

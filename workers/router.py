@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from mcm import bus, runtime
-from mcm.core.control import Down, Ready, RouterReport, RouterSettings, Stop
+from mcm.core.control import Down, Failed, Ready, RouterReport, RouterSettings, Stop
+from mcm.core.errors import UsageError
 from mcm.core.exits import Exit
 from mcm.core.sequence import LinkPositions, Numbering, Step
 from mcm.core.wire import HEARTBEAT, WIRE_VERSION, Heartbeat, Message, decode_batch, encode_ticks
@@ -90,12 +91,13 @@ class Router:
 
 
 def raise_descriptor_limit() -> None:
-    """Take all file descriptors that the system grants; exit where they cannot be enough."""
+    """Take all file descriptors that the system grants; raises UsageError where they cannot be enough."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < LEAST_DESCRIPTORS:
-        log.error("the limit of open files is %d; the router needs %d: raise `ulimit -Hn`", hard, LEAST_DESCRIPTORS)
-        sys.exit(Exit.USAGE)
+        raise UsageError(
+            f"the limit of open files is {hard}, the router needs {LEAST_DESCRIPTORS}", "raise `ulimit -Hn`"
+        )
 
 
 def loop(router: Router, channel: runtime.Channel[Down]) -> None:
@@ -123,10 +125,8 @@ def loop(router: Router, channel: runtime.Channel[Down]) -> None:
     router.beat()
 
 
-def main() -> None:
-    """Run as a child of the supervisor."""
-    channel = runtime.start_child("router")
-    settings = runtime.await_settings(channel, RouterSettings)
+def serve(settings: RouterSettings, channel: runtime.Channel[Down]) -> None:
+    """Open the sockets and route over them; raises UsageError when that cannot be."""
     raise_descriptor_limit()
     context: bus.Context[bus.Socket[bytes]] = bus.Context()
     try:
@@ -139,6 +139,17 @@ def main() -> None:
         log.info("stopped")
     finally:
         context.destroy(linger=200)
+
+
+def main() -> None:
+    """Run as a child of the supervisor."""
+    channel = runtime.start_child("router")
+    try:
+        serve(runtime.await_settings(channel, RouterSettings), channel)
+    except UsageError as error:
+        log.error("%s", error)
+        channel.send(Failed(str(error)))
+        sys.exit(Exit.USAGE)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,318 @@
+"""The connections of one account as the supervisor sees them: what each carries, when it dials, how it stands.
+
+Decisions are made elsewhere (core.assignment, core.dialling, core.restart); this carries them out over the workers.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from mcm import locks
+from mcm.children import Child, Recipe, log_path
+from mcm.configuration import Configuration
+from mcm.core import assignment, restart
+from mcm.core import massive as vendor
+from mcm.core.control import (
+    Answered,
+    Dial,
+    LineClosed,
+    LineReport,
+    LineSettings,
+    Ready,
+    Unconfirmed,
+    Up,
+    Want,
+    in_chunks,
+)
+from mcm.core.dialling import Governor, LineState, Reason
+from mcm.core.status import AccountStatus, ConnectionStatus
+
+__all__ = ["Lines"]
+
+log = logging.getLogger("mcm.supervisor")
+
+RATE_WINDOW_S = 5.0
+
+
+@dataclass
+class _Line:
+    """One connection over all lives of its worker.
+
+    Attributes:
+        told: items that the present process has been told to carry.
+        report, unconfirmed: what it said last.
+        ticks, errors: of its earlier lives.
+        opened: times that the upstream accepted its key.
+        seen: (time, ticks) of the last seconds, for the rate.
+    """
+
+    market: str
+    told: set[str] = field(default_factory=set)
+    report: LineReport | None = None
+    unconfirmed: dict[str, str] = field(default_factory=dict)
+    ticks: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    opened: int = 0
+    seen: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def hear(self, report: LineReport, now: float) -> None:
+        self.report = report
+        self.seen.append((now, report.ticks))
+        while now - self.seen[0][0] > RATE_WINDOW_S:
+            self.seen.popleft()
+
+    def ticks_per_s(self, now: float) -> float:
+        if not self.seen or now - self.seen[-1][0] > RATE_WINDOW_S:
+            return 0.0
+        (since, first), (until, last) = self.seen[0], self.seen[-1]
+        return (last - first) / (until - since) if until > since else 0.0
+
+    def bury(self) -> None:
+        """Its process is gone: keep what it counted."""
+        if self.report is not None:
+            self.ticks += self.report.ticks
+            self.errors.update(self.report.errors)
+        self.told, self.report, self.unconfirmed = set(), None, {}
+        self.seen.clear()
+
+
+class Lines:
+    """All connections: one worker each, one plan and one governor over them.
+
+    Attributes:
+        children: name → worker.
+        feed: where to dial; None until it is known (the built-in simulator picks its port).
+        plan: what each connection carries at present.
+    """
+
+    def __init__(self, configuration: Configuration, rng: Random, *, changed: Callable[[], None]) -> None:
+        self._configuration, self._changed = configuration, changed
+        settings = configuration.settings
+        connections = [connection for connection in settings.connections if connection.enabled]
+        self._lines = {connection.name: _Line(connection.market) for connection in connections}
+        self._governor = Governor(
+            {name: line.market for name, line in self._lines.items()}, settings.account.max_connections, rng
+        )
+        self.children = {
+            name: Child(name, self._recipe(name, line.market), self, rng) for name, line in self._lines.items()
+        }
+        self.feed: str | None = None
+        self._wishes = assignment.wishes(settings)
+        self._available: frozenset[str] | None = None
+        self.plan = assignment.Plan({}, {})
+        self._replan()
+
+    def _recipe(self, name: str, market: str) -> Recipe:
+        configuration = self._configuration
+        first = LineSettings(name, market, str(configuration.run_dir), configuration.api_key.reveal())
+        return Recipe(
+            module="workers.connection",
+            settings=lambda: first,
+            policy=restart.WORKER,
+            log_path=log_path(configuration.run_dir, name),
+            hidden=(configuration.settings.account.api_key_env,),
+        )
+
+    # --- what the workers say ---
+
+    def heard(self, child: Child, record: Up) -> None:
+        """Take a report of a worker."""
+        line, now = self._lines[child.name], time.monotonic()
+        match record:
+            case Ready():
+                self._governor.present(child.name)
+                self._tell(child.name)
+            case LineReport():
+                line.hear(record, now)
+                if child.healthy_since is None and record.state == "live" and record.fed_s > 0:
+                    child.healthy_since = now
+            case Unconfirmed(first, items):
+                line.unconfirmed = dict(items) if first else line.unconfirmed | items
+            case Answered():
+                line.opened += 1
+                self._governor.answered(child.name)
+            case LineClosed(reason, detail, fed_s):
+                if reason != Reason.ASKED:
+                    line.errors[reason] += 1
+                self._governor.closed(child.name, reason, detail, now=now, fed_s=fed_s)
+                self._log_end(child.name, reason, detail, now)
+            case _:
+                log.error("%s: unexpected report %s", child.name, type(record).__name__)
+        self._changed()
+
+    def _log_end(self, name: str, reason: str, detail: str, now: float) -> None:
+        if reason == Reason.AUTH_FAILED:
+            log.error("%s: %s", name, self._why_refused(name))
+        elif reason in {Reason.EVICTED, Reason.SLOT_TAKEN}:
+            log.warning("%s: %s (%s)", name, self._why_parked(name, now), detail)
+        elif reason != Reason.ASKED:
+            wait_s, attempts = self._governor.waits_s(name, now=now), self._governor.attempts(name)
+            log.warning("%s: %s; dialling again in %.1f s, attempt %d", name, detail, wait_s, attempts)
+
+    def lost(self, child: Child) -> None:
+        """A worker's process is gone."""
+        self._lines[child.name].bury()
+        self._governor.absent(child.name)
+        self._changed()
+
+    def refused(self, child: Child) -> None:
+        """A worker does not accept its settings; its items are carried elsewhere."""
+        log.error("%s: %s", child.name, child.reason)
+
+    def gave_up(self, child: Child) -> None:
+        """Never: a connection worker is parked, not given up."""
+        raise AssertionError(f"{child.name} is not essential")
+
+    # --- what follows ---
+
+    def turn(self, now: float) -> None:
+        """Start what is due, hand out the next permit, and let every line carry what the plan says."""
+        for child in self.children.values():
+            child.turn(now)
+        if self.feed is not None and (name := self._governor.next(now=now)) is not None:
+            self._dial(name, self.feed)
+        if self._may_carry() != self._available:
+            self._replan()
+            for name in self._lines:
+                self._tell(name)
+
+    def _dial(self, name: str, feed: str) -> None:
+        settings, market = self._configuration.settings, self._lines[name].market
+        directory = locks.slot_directory(vendor.slot_name(feed), self._configuration.api_key.reveal(), market)
+        url = vendor.line_url(feed, market)
+        self.children[name].send(Dial(url, str(directory), settings.account.max_connections))
+
+    def _may_carry(self) -> frozenset[str]:
+        """The lines that items may be given to; of a market where none may, all, so that the plan stays as it was."""
+        able = {
+            name for name, child in self.children.items() if child.state != "parked" and self._governor.may_carry(name)
+        }
+        served = {self._lines[name].market for name in able}
+        return frozenset(able | {name for name, line in self._lines.items() if line.market not in served})
+
+    def _replan(self) -> None:
+        self._available = self._may_carry()
+        settings = self._configuration.settings
+        self.plan = assignment.plan(
+            settings.connections, self._wishes, strategy=settings.routing.strategy, available=self._available
+        )
+
+    def _tell(self, name: str) -> None:
+        """Send a ready worker the difference between what it carries and what it is to carry."""
+        child, line = self.children[name], self._lines[name]
+        if child.state != "ready":
+            return
+        planned = set(self.plan.carries.get(name, ()))
+        for remove in in_chunks(sorted(line.told - planned)):
+            child.send(Want(remove=tuple(remove)))
+        for add in in_chunks(sorted(planned - line.told)):
+            child.send(Want(add=tuple(add)))
+        line.told = planned
+
+    def revive(self, name: str) -> None:
+        """A human asks for a fresh start of this connection: its process, its back-off, its refused key."""
+        self._governor.revive(name)
+        self.children[name].revive()
+
+    async def stop(self, patience_s: float) -> None:
+        """End all workers; each closes its line with 1000."""
+        await asyncio.gather(*(child.stop(patience_s) for child in self.children.values()))
+
+    # --- what it looks like ---
+
+    @property
+    def is_started(self) -> bool:
+        """Whether every line is live, or parked with its items carried by one that is."""
+        now = time.monotonic()
+        states = {self._state(name, now) for name in self._lines}
+        return "live" in states and states <= {"live", "parked"}
+
+    def status(self, now: float) -> dict[str, ConnectionStatus]:
+        """Every connection by name."""
+        return {name: self._status_of(name, now) for name in self._lines}
+
+    def account(self) -> dict[str, AccountStatus]:
+        """Every market's lines: allowed and up."""
+        markets = dict.fromkeys(line.market for line in self._lines.values())
+        governor = self._governor
+        return {market: AccountStatus(governor.allowed(market), governor.running(market)) for market in markets}
+
+    def _status_of(self, name: str, now: float) -> ConnectionStatus:
+        child, line = self.children[name], self._lines[name]
+        report = line.report
+        return ConnectionStatus(
+            state=self._state(name, now),
+            market=line.market,
+            pid=child.pid,
+            wanted=len(self.plan.carries.get(name, ())),
+            confirmed=report.confirmed if report is not None else 0,
+            unconfirmed=sorted(line.unconfirmed),
+            ticks=line.ticks + (report.ticks if report is not None else 0),
+            ticks_per_s=round(line.ticks_per_s(now), 1),
+            last_tick_age_s=self._tick_age_s(line, now),
+            reconnects=max(0, line.opened - 1),
+            restarts=child.restarts,
+            errors=dict(sorted((line.errors + Counter(report.errors if report is not None else {})).items())),
+            reason=self._reason(name, now),
+        )
+
+    @staticmethod
+    def _tick_age_s(line: _Line, now: float) -> float | None:
+        if line.report is None or line.report.last_tick_age_s is None:
+            return None
+        return round(line.report.last_tick_age_s + now - line.seen[-1][0], 3)
+
+    def _state(self, name: str, now: float) -> str:
+        child, line = self.children[name], self._lines[name]
+        if child.state != "ready":
+            return child.state
+        match self._governor.state(name):
+            case LineState.UP:
+                return "live" if line.report is not None and line.report.state == "live" else "connecting"
+            case LineState.PARKED:
+                return "parked"
+            case LineState.REFUSED:
+                return "down"
+            case LineState.WAITING if self._governor.waits_s(name, now=now) > 0:
+                return "backoff"
+            case _:
+                return "connecting"
+
+    def _reason(self, name: str, now: float) -> str:
+        child = self.children[name]
+        if child.state != "ready":
+            return child.reason
+        match self._governor.state(name):
+            case LineState.PARKED:
+                return self._why_parked(name, now)
+            case LineState.REFUSED:
+                return self._why_refused(name)
+            case LineState.UP:
+                return ""
+            case _:
+                _, detail = self._governor.why(name)
+                wait_s = self._governor.waits_s(name, now=now)
+                return f"{detail}; dialling again in {wait_s:.1f} s" if wait_s > 0 else detail
+
+    def _why_parked(self, name: str, now: float) -> str:
+        market, governor = self._lines[name].market, self._governor
+        configured = sum(line.market == market for line in self._lines.values())
+        reason, detail = governor.why(name)
+        if reason == Reason.SLOT_TAKEN:
+            return detail
+        trial_s = governor.trial_in_s(market, now=now)
+        then = f", next trial in {trial_s:.0f} s" if trial_s is not None else ""
+        allowed = governor.allowed(market)
+        return f"the account allows {allowed}, running {governor.running(market)} of {configured}{then}"
+
+    def _why_refused(self, name: str) -> str:
+        _, detail = self._governor.why(name)
+        variable = self._configuration.settings.account.api_key_env
+        return (
+            f"the upstream refused the API key ({detail}); put the right one into {variable} and start mcm again, "
+            f"or run `mcm restart {name}` once the plan includes {self._lines[name].market}"
+        )

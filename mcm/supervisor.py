@@ -1,0 +1,312 @@
+"""The supervisor: starts every process of mcm, watches them, starts them again, and answers the control socket.
+
+It reads no market data and imports neither aiohttp nor the workers, which it starts by module name.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import mcm
+from mcm import bus, configuration, locks
+from mcm.children import Child, Recipe, log_path, open_log
+from mcm.configuration import Configuration
+from mcm.console import Console
+from mcm.control_server import ControlServer
+from mcm.core import restart, status
+from mcm.core.control import Ready, RouterReport, RouterSettings, SimulatorReport, SimulatorSettings, Up
+from mcm.core.errors import McmError, UsageError
+from mcm.core.exits import Exit
+from mcm.lines import Lines
+from mcm.runtime import RepeatFilter
+from mcm.systemd import Notifier
+
+log = logging.getLogger("mcm.supervisor")
+
+TURN_S = 0.05
+ROUTER, SIMULATOR = "router", "simulator"
+WORKER_PATIENCE_S, ROUTER_PATIENCE_S, SIMULATOR_PATIENCE_S = 2.0, 2.0, 0.5
+
+
+class Supervisor:
+    """All processes of one run directory.
+
+    Attributes:
+        exit: what this process will say by leaving.
+    """
+
+    def __init__(self, settings: Configuration) -> None:
+        self._configuration = settings
+        self._started = time.monotonic()
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._was_ready = False
+        self.exit = Exit.OK
+        rng = Random()
+        self._router = Child(ROUTER, self._router_recipe(), self, rng)
+        self._router_report = RouterReport(0, 0, 0, 0)
+        self._simulator: Child | None = None
+        self._simulator_ports = (settings.settings.simulator.port, settings.settings.simulator.orders_port)
+        self._lines = Lines(settings, rng, changed=self._wake.set)
+        feed = settings.settings.upstream.feed
+        if feed == SIMULATOR:
+            self._simulator = Child(SIMULATOR, self._simulator_recipe(), self, rng)
+        else:
+            self._lines.feed = feed
+
+    def _router_recipe(self) -> Recipe:
+        run_dir = self._configuration.run_dir
+        first = RouterSettings(str(run_dir), self._configuration.settings.publish.endpoints)
+        return self._recipe(ROUTER, "workers.router", first, restart.ROUTER)
+
+    def _simulator_recipe(self) -> Recipe:
+        wish = self._configuration.settings.simulator
+        first = SimulatorSettings(wish.seed, wish.ticks_per_s, wish.port, wish.orders_port, wish.cap)
+        return self._recipe(SIMULATOR, "mcm.simulator", first, restart.SERVICE)
+
+    def _recipe(
+        self, name: str, module: str, first: RouterSettings | SimulatorSettings, policy: restart.Policy
+    ) -> Recipe:
+        return Recipe(
+            module=module,
+            settings=lambda: first,
+            policy=policy,
+            log_path=log_path(self._configuration.run_dir, name),
+            hidden=(self._configuration.settings.account.api_key_env,),
+        )
+
+    # --- what the children say: see children.Owner ---
+
+    def heard(self, child: Child, record: Up) -> None:
+        """Take a report of the router or the simulator."""
+        match record:
+            case Ready(port, orders_port) if child is self._simulator:
+                self._simulator_ports = port, orders_port
+                self._lines.feed = f"ws://127.0.0.1:{port}"
+            case RouterReport():
+                self._router_report = record
+            case Ready() | SimulatorReport():
+                pass
+            case _:
+                log.error("%s: unexpected report %s", child.name, type(record).__name__)
+        if child.state == "ready" and child.healthy_since is None:
+            child.healthy_since = time.monotonic()
+        self._wake.set()
+
+    def lost(self, child: Child) -> None:
+        """The router or the simulator has ended."""
+        if child is self._router:
+            self._router_report = RouterReport(0, 0, 0, 0)
+        self._wake.set()
+
+    def refused(self, child: Child) -> None:
+        """The router or the simulator cannot work as configured."""
+        log.error("%s: %s; stopping", child.name, child.reason)
+        self.stop(Exit.USAGE)
+
+    def gave_up(self, child: Child) -> None:
+        """There is no service without the router."""
+        log.error("%s cannot live (%s); stopping. %s says why", child.name, child.reason, child.recipe.log_path)
+        self.stop(Exit.GAVE_UP)
+
+    # --- the process ---
+
+    async def run(self, console: Console) -> None:
+        """Supervise until told to stop, then end everything in order."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signalled, number)
+        systemd = Notifier(os.environ)
+        async with contextlib.AsyncExitStack() as stack:
+            server = ControlServer(self._configuration.run_dir, self._answer)
+            await stack.enter_async_context(server)
+            console.open(self._configuration)
+            stack.callback(console.close)
+            try:
+                await self._turn_for_ever(console, systemd)
+            finally:
+                systemd.tell("STOPPING=1")
+                await self._end_children()
+
+    async def _turn_for_ever(self, console: Console, systemd: Notifier) -> None:
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            for child in filter(None, (self._router, self._simulator)):
+                child.turn(now)
+            self._lines.turn(now)
+            if self._lines.is_started and self._router.state == "ready" and not self._was_ready:
+                self._was_ready = True
+                log.info("ready after %.2f s", now - self._started)
+                systemd.tell("READY=1")
+            systemd.turn(now)
+            console.turn(now, self.status)
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TURN_S):
+                    await self._wake.wait()
+
+    async def _end_children(self) -> None:
+        """Workers first, so that the router publishes what they still send; the upstream last."""
+        log.info("stopping")
+        await self._lines.stop(WORKER_PATIENCE_S)
+        await self._router.stop(ROUTER_PATIENCE_S)
+        if self._simulator is not None:
+            await self._simulator.stop(SIMULATOR_PATIENCE_S)
+        log.info("stopped")
+
+    def stop(self, code: Exit = Exit.OK) -> None:
+        """Stop in order, within five seconds."""
+        self.exit = max(self.exit, code)
+        self._stopping.set()
+        self._wake.set()
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._stopping.is_set():
+            log.warning("second %s: killing everything", number.name)
+            for child in (*self._lines.children.values(), self._router, self._simulator):
+                if child is not None:
+                    child.kill()
+            return
+        log.info("%s: stopping", number.name)
+        self.stop()
+
+    # --- the control socket ---
+
+    def _answer(self, op: str, args: dict[str, object]) -> object:
+        match op, args:
+            case "status", {}:
+                return self.status()
+            case "plan", {}:
+                return self._lines.plan.carries
+            case "stop", {}:
+                asyncio.get_running_loop().call_later(0.05, self.stop)  # the answer goes out first
+                return {"pid": os.getpid()}
+            case "restart", {"name": str(name)}:
+                self._restart(name)
+                return {"name": name}
+            case _:
+                known = "status, plan, stop, restart {name}"
+                raise UsageError(f"there is no operation {op!r} with these arguments", f"this mcm offers {known}")
+
+    def _restart(self, name: str) -> None:
+        if name in self._lines.children:
+            self._lines.revive(name)
+        elif name == ROUTER:
+            self._router.revive()
+        elif name == SIMULATOR and self._simulator is not None:
+            self._simulator.revive()
+        else:
+            names = [*self._lines.children, ROUTER, *([SIMULATOR] if self._simulator else [])]
+            raise UsageError(f"nothing here is called {name!r}", f"it is one of {', '.join(names)}")
+        log.info("%s: restart asked for", name)
+        self._wake.set()
+
+    def status(self) -> status.Status:
+        """What ``mcm status`` shows."""
+        now = time.monotonic()
+        connections = self._lines.status(now)
+        state, reason = status.overall(
+            connections, self._router.state, len(self._lines.plan.unplaced), was_ready=self._was_ready
+        )
+        report = self._router_report
+        return status.Status(
+            state="stopping" if self._stopping.is_set() else state,
+            pid=os.getpid(),
+            uptime_s=round(now - self._started, 3),
+            connections=connections,
+            router=status.RouterStatus(
+                pid=self._router.pid,
+                state=self._router.state,
+                received=report.received,
+                published=report.published,
+                restarts=self._router.restarts,
+                lost_batches=report.lost_batches,
+                rejected=report.rejected,
+            ),
+            account=self._lines.account(),
+            reason=reason,
+            is_started=self._was_ready,
+            unplaced=self._lines.plan.unplaced,
+            simulator=self._simulator_addresses(),
+            version=mcm.__version__,
+            run_dir=str(self._configuration.run_dir),
+        )
+
+    def _simulator_addresses(self) -> dict[str, str]:
+        if self._simulator is None or self._simulator.state != "ready":
+            return {}
+        port, orders_port = self._simulator_ports
+        return {"feed": f"ws://127.0.0.1:{port}", "orders": f"http://127.0.0.1:{orders_port}"}
+
+
+def prepare(run_dir: Path) -> locks.Held:
+    """Make the run directory and take it for this process; raises UsageError or RunDirectoryTaken."""
+    for name in (bus.TICKS, bus.INLET, bus.CONTROL):
+        bus.endpoint(run_dir, name)  # too long a path is better said before anything runs
+    try:
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (run_dir / "logs").mkdir(mode=0o700, exist_ok=True)
+        return locks.lock_run_directory(run_dir)
+    except OSError as error:
+        raise UsageError(
+            f"the run directory {run_dir} cannot be used: {error.strerror}", "choose another one with --run-dir"
+        ) from error
+
+
+def start_logging(run_dir: Path) -> None:
+    """Everything into the log file, warnings to stderr as well."""
+    file = logging.StreamHandler(os.fdopen(open_log(log_path(run_dir, "supervisor")), "w", buffering=1))
+    file.setFormatter(logging.Formatter(f"%(asctime)s supervisor[{os.getpid()}] %(levelname)s %(message)s"))
+    people = logging.StreamHandler(sys.stderr)
+    people.setLevel(logging.WARNING)
+    people.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    people.addFilter(RepeatFilter())
+    logging.basicConfig(level=logging.INFO, handlers=[file, people])
+
+
+def _fail(problem: object, code: Exit) -> int:
+    sys.stderr.write(f"mcm: {problem}\n")
+    return code
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m mcm.supervisor", description="What `mcm start` runs.")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--run-dir", type=Path)
+    parser.add_argument("--quiet", action="store_true", help="no summary on stdout")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the supervisor; the exit status is one of core.exits."""
+    arguments = _arguments()
+    if not (sys.platform == "linux" and hasattr(os, "pidfd_open")):
+        return _fail("`mcm start` needs Linux 5.3 or newer; elsewhere, `import mcm` and subscribing work", Exit.USAGE)
+    try:
+        settings = configuration.load(arguments.config, os.environ, run_dir=arguments.run_dir)
+        held = prepare(settings.run_dir)
+    except locks.RunDirectoryTaken as taken:
+        return _fail(taken, Exit.LOCKED)
+    except McmError as error:
+        return _fail(error, Exit.USAGE)
+    start_logging(settings.run_dir)
+    try:
+        supervisor = Supervisor(settings)
+        asyncio.run(supervisor.run(Console(quiet=arguments.quiet)))
+        return supervisor.exit
+    except Exception:
+        log.exception("mcm has a bug; please report the lines below")
+        return Exit.INTERNAL
+    finally:
+        held.release()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,443 @@
+"""One upstream connection: reads its WebSocket, hands the ticks to the router, and does nothing else.
+
+The thin shell around core.session (what to say) and core.massive (how it is said).  It never waits while it could read:
+a full outlet costs batches, which are counted, but never lets the upstream's buffer fill, because that costs the line.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+import aiohttp
+from aiohttp import WSMsgType
+
+from mcm import bus, locks, runtime
+from mcm.core import massive as vendor
+from mcm.core import topics
+from mcm.core.control import (
+    Answered,
+    Dial,
+    Down,
+    HangUp,
+    LineClosed,
+    LineReport,
+    LineSettings,
+    Ready,
+    Stop,
+    Unconfirmed,
+    Want,
+    in_chunks,
+)
+from mcm.core.dialling import Reason
+from mcm.core.errors import BadTopic
+from mcm.core.events import Tick
+from mcm.core.markets import MARKETS
+from mcm.core.session import Accepted, Authenticate, Ending, Request, Session, Subscribe, Unsubscribe
+from mcm.core.wire import Batch, Group, encode_batch, encode_ticks
+
+log = logging.getLogger("mcm.connection")
+
+Socket = aiohttp.ClientWebSocketResponse[Literal[False]]  # text frames stay bytes
+
+DIAL_LIMIT_S = 8.0  # upgrade and answer to the key; below the 10 s of the dialling permit
+PING_S = 10.0  # a dead peer is noticed after 1.5 times that
+TURN_S = 0.25
+REPORT_S = 1.0
+SAMPLE_S = 60.0
+CLOSE_LIMIT_S = 1.0
+UNCONFIRMED_NAMED = 1_000
+REASON_CHARACTERS = 100
+STOP_LINGER_MS = 500
+MAX_FRAME_BYTES = 16 * 1024 * 1024  # sixteen times what the vendor's own clients accept
+
+
+class Outlet:
+    """Groups ticks by topic and hands everything that one wake-up of the event loop brought to the router at once.
+
+    Attributes:
+        ticks: handed on so far.
+        refused: batches that did not fit into the full socket; misnamed: ticks whose symbol cannot stand in a topic.
+        newcomers: items that ticked for the first time since :meth:`forget`; whoever reads them clears them.
+    """
+
+    def __init__(self, settings: LineSettings, send: Callable[[bytes], bool]) -> None:
+        self._connection, self._market, self._send = settings.name, settings.market, send
+        self._epoch = secrets.randbits(63)
+        self._sequence = 0
+        self._groups: dict[bytes, list[Tick]] = {}
+        self._received_ns = self._monotonic_ns = 0
+        self._topics: dict[type, dict[str, bytes]] = {}
+        self.newcomers: list[str] = []
+        self.ticks = self.refused = self.misnamed = 0
+
+    def add(self, ticks: list[Tick]) -> None:
+        """Take the ticks of one frame; the first frame of a wake-up also stamps the batch and plans its departure."""
+        groups, known = self._groups, self._topics
+        if not groups:
+            self._received_ns, self._monotonic_ns = time.time_ns(), time.monotonic_ns()
+            asyncio.get_running_loop().call_soon(self.flush)
+        for tick in ticks:
+            try:
+                topic = known[tick.__class__][tick.symbol]
+            except KeyError:
+                if (named := self._name(tick)) is None:
+                    continue
+                topic = named
+            try:
+                groups[topic].append(tick)
+            except KeyError:
+                groups[topic] = [tick]
+        self.ticks += len(ticks)
+
+    def _name(self, tick: Tick) -> bytes | None:
+        """The topic of a tick that comes for the first time; None where its symbol cannot stand in a topic."""
+        try:
+            topics.check_symbol(tick.symbol)
+            topic = f"{self._market}.{tick.event_type}.{tick.symbol}".encode()
+        except (BadTopic, UnicodeEncodeError):
+            self.misnamed += 1
+            self.ticks -= 1
+            return None
+        self._topics.setdefault(tick.__class__, {})[tick.symbol] = topic
+        self.newcomers.append(f"{tick.event_type}.{tick.symbol}")
+        return topic
+
+    def forget(self) -> None:
+        """Take every topic for new again: what ticks from here on proves a new subscription."""
+        self._topics.clear()
+        self.newcomers.clear()
+
+    def tick_age_s(self) -> float | None:
+        """Seconds since the last batch was gathered; None before the first."""
+        return (time.monotonic_ns() - self._monotonic_ns) / 1e9 if self._monotonic_ns else None
+
+    def flush(self) -> None:
+        """Send the batch that was gathered, if any."""
+        if not self._groups:
+            return
+        groups = [Group(topic, len(ticks), encode_ticks(ticks)) for topic, ticks in self._groups.items()]
+        self._groups = {}
+        self._sequence += 1
+        batch = Batch(self._connection, self._epoch, self._sequence, self._monotonic_ns, self._received_ns, groups)
+        # Zero loss (next: the link file) puts an append here, before the send.
+        if not self._send(encode_batch(batch)):
+            self.refused += 1
+            log.warning("%d batches were refused by a full outlet so far: is the router down?", self.refused)
+
+
+class LineEnded(Exception):
+    """The line is over; carries what the supervisor is told."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+class Line:
+    """One dial and the conversation that follows, until it ends."""
+
+    def __init__(self, worker: "Worker", url: str) -> None:
+        self._worker, self._url = worker, url
+        market = worker.settings.market
+        self.session = Session(set(worker.wanted), MARKETS[market].held_limit)
+        self.decoder = vendor.FrameDecoder(market)
+        worker.outlet.forget()
+        self._socket: Socket | None = None
+        self._wake = asyncio.Event()
+        self._asked_to_close = False
+        self._answer_due = time.monotonic() + DIAL_LIMIT_S
+        self._reported = self.session.state
+
+    async def run(self) -> LineEnded:
+        """Dial, talk and read; how it ended."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._converse(), name="converse")
+                tasks.create_task(self._watch(), name="watch")
+        except ExceptionGroup as group:
+            ends, bugs = group.split(LineEnded)
+            if ends is None or bugs is not None:
+                raise
+            return _first(ends)
+        raise AssertionError("a line ends by an exception that says why")
+
+    async def _converse(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=DIAL_LIMIT_S)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            try:
+                async with asyncio.timeout(DIAL_LIMIT_S):
+                    socket = await http.ws_connect(
+                        self._url,
+                        heartbeat=PING_S,
+                        max_msg_size=MAX_FRAME_BYTES,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_LIMIT_S),
+                        decode_text=False,
+                    )
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise LineEnded(Reason.DIAL_FAILED, _words(error)) from error
+            self._socket = socket
+            try:
+                await self._read(socket)
+            finally:
+                await socket.close()
+
+    async def _read(self, socket: Socket) -> None:
+        receive, decode, session, outlet = socket.receive, self.decoder.decode, self.session, self._worker.outlet
+        while True:
+            message = await receive()
+            if message.type is not WSMsgType.TEXT:
+                break
+            frame = decode(message.data)
+            if frame.ticks:
+                outlet.add(frame.ticks)
+                session.ticked(len(frame.ticks), now=time.monotonic())
+                if outlet.newcomers:
+                    for item in outlet.newcomers:
+                        session.proven(item)
+                    outlet.newcomers.clear()
+                    self._tell_of_change()
+            if frame.statuses:
+                self._hear(frame.statuses)
+                self._wake.set()  # answers are sent by the other task: a full upstream must not stop this one
+        raise self._closed(socket, message.type, message.data)
+
+    def _hear(self, statuses: list[vendor.Status]) -> None:
+        was_authenticated = self.session.is_authenticated
+        for status in statuses:
+            said = vendor.meaning(status)
+            if said is None:
+                log.info("the upstream says %s: %s", status.status, status.message)
+                continue
+            self.session.receive(said)
+            if isinstance(said, Ending):
+                log.warning("the upstream announces the end: %s (%s)", said.reason, said.message)
+            elif isinstance(said, Accepted) and not was_authenticated and self.session.is_authenticated:
+                was_authenticated = True
+                self._worker.channel.send(Answered())
+
+    async def _say(self, socket: Socket) -> None:
+        for request in self.session.to_send(now=time.monotonic()):
+            with contextlib.suppress(ConnectionResetError):  # the reader learns why, and says it better
+                await socket.send_str(self._render(request))
+        self._tell_of_change()
+
+    def _tell_of_change(self) -> None:
+        """Report a new state at once: somebody may be waiting for it."""
+        if self.session.state is not self._reported:
+            self._reported = self.session.state
+            self._worker.report()
+
+    def _render(self, request: Request) -> str:
+        match request:
+            case Authenticate():
+                return vendor.auth_message(self._worker.settings.api_key)
+            case Subscribe(items):
+                return vendor.subscribe_message(items)
+            case Unsubscribe(items):
+                return vendor.unsubscribe_message(items)
+
+    async def _watch(self) -> None:
+        """What must happen although nothing comes in."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TURN_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            if self._asked_to_close:
+                raise LineEnded(Reason.ASKED, "closed as asked")
+            now = time.monotonic()
+            if not self.session.is_authenticated and now > self._answer_due:
+                raise LineEnded(Reason.DIAL_FAILED, f"no answer to the key within {DIAL_LIMIT_S:.0f} s")
+            if self.session.is_stale(now=now):
+                silent_s = self.session.tick_age_s(now=now) or 0.0
+                raise LineEnded(Reason.STALE, f"silent for {silent_s:.1f} s although it answers pings")
+            if self._socket is not None:
+                await self._say(self._socket)
+
+    def _closed(self, socket: Socket, kind: WSMsgType, data: object) -> LineEnded:
+        if self.session.ending is not None:
+            return LineEnded(self.session.ending.reason, self.session.ending.message)
+        if isinstance(data, aiohttp.ServerTimeoutError | TimeoutError):
+            return LineEnded(Reason.NO_PONG, "no answer to a ping")
+        if isinstance(data, Exception):
+            return LineEnded(Reason.ABORTED, _words(data))
+        if kind is WSMsgType.BINARY:
+            return LineEnded(Reason.CLOSED, "it sent a binary frame, which it never does")
+        code = socket.close_code
+        if code is None or code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE:
+            return LineEnded(Reason.ABORTED, "the connection was cut without a close frame")
+        return LineEnded(Reason.CLOSED, f"the upstream closed it with code {code}")
+
+    def ask_to_close(self) -> None:
+        """End this line with 1000."""
+        self._asked_to_close = True
+        self._wake.set()
+
+    def want(self, add: Iterable[str], remove: Iterable[str]) -> None:
+        """Change what this line carries."""
+        self.session.want(add, remove)
+        if add:
+            self._worker.outlet.forget()  # from here on, a tick of a new item proves it
+        self._wake.set()
+
+
+def _first(group: ExceptionGroup[LineEnded]) -> LineEnded:
+    first = group.exceptions[0]
+    return first if isinstance(first, LineEnded) else _first(first)
+
+
+def _words(problem: BaseException) -> str:
+    if isinstance(problem, aiohttp.WSServerHandshakeError):
+        return f"the upstream refused the upgrade with HTTP {problem.status}"
+    return f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+
+
+class Worker:
+    """The process: takes commands, runs one line at a time, reports."""
+
+    def __init__(self, settings: LineSettings, channel: runtime.Channel[Down], outlet: Outlet) -> None:
+        self.settings, self.channel, self.outlet = settings, channel, outlet
+        self.wanted: set[str] = set()
+        self._line: Line | None = None
+        self._permits: asyncio.Queue[Dial | None] = asyncio.Queue()
+        self._stopping = False
+        self._errors: Counter[str] = Counter()
+        self._unconfirmed: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Work until told to stop, or until the supervisor is gone."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.channel.fileno(), self._take_commands)
+        self.channel.send(Ready())
+        async with asyncio.TaskGroup() as tasks:
+            reports = tasks.create_task(self._report_for_ever(), name="report")
+            while not self._stopping:
+                permit = await self._permits.get()
+                if permit is not None and not self._stopping:
+                    await self._run_line(permit)
+            reports.cancel()
+        loop.remove_reader(self.channel.fileno())
+        self.report()
+
+    def _take_commands(self) -> None:
+        for record in self.channel.receive():
+            match record:
+                case Want(add, remove):
+                    self.wanted.difference_update(remove)
+                    self.wanted.update(add)
+                    if self._line is not None:
+                        self._line.want(add, remove)
+                case Dial():
+                    self._permits.put_nowait(record)
+                case HangUp() if self._line is not None:
+                    self._line.ask_to_close()
+                case Stop():
+                    self._stop()
+                case _:
+                    log.error("unexpected command %s", type(record).__name__)
+        if self.channel.closed:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._permits.put_nowait(None)  # wakes the loop that waits for a permit
+        if self._line is not None:
+            self._line.ask_to_close()
+
+    async def _run_line(self, permit: Dial) -> None:
+        slot = locks.acquire_slot(Path(permit.slot_directory), permit.slots)
+        if isinstance(slot, str):
+            self.channel.send(LineClosed(Reason.SLOT_TAKEN, f"another mcm uses this account ({slot})", 0.0))
+            return
+        self._line = Line(self, permit.url)
+        try:
+            ended = await self._line.run()
+            self.outlet.flush()
+        finally:
+            slot.release()
+        line, self._line = self._line, None
+        fed_s = line.session.fed_s(now=time.monotonic())
+        for reason, count in line.decoder.rejects.items():
+            self._errors[reason] += count
+        self._log_samples(line)
+        log.log(
+            logging.INFO if ended.reason == Reason.ASKED else logging.WARNING,
+            "line ended after %.1f s of data: %s (%s)", fed_s, ended.reason, ended.detail,
+        )  # fmt: skip
+        self.channel.send(LineClosed(ended.reason, ended.detail, fed_s))
+
+    async def _report_for_ever(self) -> None:
+        sampled = time.monotonic()
+        while True:
+            self.report()
+            if self._line is not None and time.monotonic() - sampled > SAMPLE_S:
+                sampled = time.monotonic()
+                self._log_samples(self._line)
+            await asyncio.sleep(REPORT_S)
+
+    def report(self) -> None:
+        """Tell the supervisor how things stand; called by the main loop at least once a second, as its heartbeat."""
+        now, line = time.monotonic(), self._line
+        session = line.session if line is not None else None
+        errors = Counter(self._errors)
+        if line is not None:
+            errors.update(line.decoder.rejects)
+        errors.update({"batches refused by the router": self.outlet.refused, "bad symbol": self.outlet.misnamed})
+        unconfirmed = session.unconfirmed if session is not None else {}
+        self._report_unconfirmed(unconfirmed)
+        self.channel.send(
+            LineReport(
+                state=session.state.value if session is not None else "idle",
+                wanted=len(self.wanted),
+                confirmed=len(session.confirmed) if session is not None else 0,
+                unconfirmed=len(unconfirmed),
+                ticks=self.outlet.ticks,
+                last_tick_age_s=self.outlet.tick_age_s(),
+                fed_s=session.fed_s(now=now) if session is not None else 0.0,
+                errors=dict(+errors),
+            ),
+            replace=True,
+        )
+        self.channel.flush()
+
+    def _report_unconfirmed(self, unconfirmed: dict[str, str]) -> None:
+        if unconfirmed == self._unconfirmed:
+            return
+        self._unconfirmed = dict(unconfirmed)
+        named = sorted(unconfirmed)[:UNCONFIRMED_NAMED]
+        self.channel.send(Unconfirmed(first=True))
+        for chunk in in_chunks(named, overhead=REASON_CHARACTERS * 4):
+            reasons = {item: unconfirmed[item][:REASON_CHARACTERS] for item in chunk}
+            self.channel.send(Unconfirmed(first=False, items=reasons))
+
+    def _log_samples(self, line: Line) -> None:
+        for reason, sample in line.decoder.take_samples().items():
+            log.warning("%d events so far: %s; one of them: %s", line.decoder.rejects[reason], reason, sample)
+
+
+async def serve(settings: LineSettings, channel: runtime.Channel[Down]) -> None:
+    """Run the worker over its sockets."""
+    context: bus.Context[bus.Socket[bytes]] = bus.Context()
+    try:
+        socket = bus.push(context, Path(settings.run_dir))
+        outlet = Outlet(settings, lambda frame: bus.send_nowait(socket, frame))
+        await Worker(settings, channel, outlet).run()
+    finally:
+        context.destroy(linger=STOP_LINGER_MS)
+
+
+def main() -> None:
+    """Run as a child of the supervisor."""
+    channel = runtime.start_child("connection")
+    settings = runtime.await_settings(channel, LineSettings)
+    asyncio.run(serve(settings, channel))
+
+
+if __name__ == "__main__":
+    main()
