@@ -13,7 +13,9 @@ from pathlib import Path
 
 from mcm.core.errors import McmError
 
-__all__ = ["Held", "RunDirectoryTaken", "acquire", "acquire_slot", "lock_run_directory", "slot_directory"]
+_LOOKERS_GONE_S = 0.1  # holder() has the lock for a moment
+
+__all__ = ["Held", "RunDirectoryTaken", "acquire", "acquire_slot", "holder", "lock_run_directory", "slot_directory"]
 
 
 class RunDirectoryTaken(McmError):
@@ -58,10 +60,29 @@ def acquire(path: Path) -> Held | str:
 
 def lock_run_directory(run_dir: Path) -> Held:
     """Take *run_dir* for this process; raises RunDirectoryTaken.  Before any bind: a second bind steals the path."""
-    held = acquire(run_dir / "lock")
-    if isinstance(held, str):
-        raise RunDirectoryTaken(run_dir, held)
+    until = time.monotonic() + _LOOKERS_GONE_S
+    while isinstance(held := acquire(run_dir / "lock"), str):
+        if time.monotonic() > until:
+            raise RunDirectoryTaken(run_dir, held)
+        time.sleep(0.01)
     return held
+
+
+def holder(run_dir: Path) -> str | None:
+    """Who runs on *run_dir*, in words; None when nobody does."""
+    try:
+        descriptor = os.open(run_dir / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        # Shared, so that two who look at the same time do not take each other for the holder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(descriptor, 200).decode(errors="replace").strip() or "it does not say who"
+    else:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def slot_directory(upstream: str, api_key: str, market: str) -> Path:

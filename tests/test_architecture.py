@@ -28,8 +28,8 @@ LAYERS: dict[str, set[str]] = {
     },
     "mcm.systemd": set(),
     "mcm.journal": {"mcm.core"},
-    "mcm.client": {"mcm.core", "mcm.bus"},
-    "mcm.cli": {"mcm", "mcm.core", "mcm.client", "mcm.configuration"},
+    "mcm.client": {"mcm.core", "mcm.bus", "mcm.locks"},
+    "mcm.cli": {"mcm", "mcm.core", "mcm.client", "mcm.configuration", "mcm.locks"},
     "mcm.__main__": {"mcm.cli"},
     "mcm": {"mcm.client"},
     "workers": {"workers", "mcm.core", "mcm.bus", "mcm.journal", "mcm.runtime", "mcm.locks"},
@@ -37,8 +37,8 @@ LAYERS: dict[str, set[str]] = {
 # The calculating part of the world: what core may use beside itself.
 CORE_MAY_USE = {
     "__future__", "array", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib", "enum",
-    "fractions", "functools", "hashlib", "heapq", "itertools", "math", "operator", "random", "re", "string", "struct",
-    "textwrap", "tomllib", "types", "typing", "urllib", "zlib", "zoneinfo", "msgspec", "mcm",
+    "fractions", "functools", "hashlib", "heapq", "itertools", "math", "operator", "pathlib", "random", "re", "string",
+    "struct", "textwrap", "tomllib", "types", "typing", "urllib", "zlib", "zoneinfo", "msgspec", "mcm",
 }  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 An error carries its facts as attributes; its text says where, what, and the next step.
 """
 
-__all__ = ["BadTopic", "McmError", "SettingsError", "UsageError"]
+from pathlib import PurePath
+
+__all__ = ["BadTopic", "McmError", "NotRunning", "SettingsError", "UsageError"]
 
 
 class McmError(Exception):
@@ -23,6 +25,25 @@ class UsageError(McmError):
 
 class BadTopic(UsageError):
     """A text is not a topic, item or pattern; the hint shows what one looks like."""
+
+
+class NotRunning(McmError):
+    """No mcm answers on this run directory; starting one, or naming another directory, helps.
+
+    Attributes:
+        run_dir: where was looked.
+        problem: what was found instead.
+    """
+
+    def __init__(self, run_dir: PurePath, problem: str) -> None:
+        super().__init__(run_dir, problem)
+        self.run_dir, self.problem = run_dir, problem
+
+    def __str__(self) -> str:
+        return (
+            f"no mcm answers on {self.run_dir} ({self.problem}); "
+            "start it with `mcm start`, or name its directory with --run-dir or MCM_RUN_DIR"
+        )
 
 
 class SettingsError(McmError):

@@ -29,7 +29,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mcm.simulator", description="A stand-in for Massive's servers.")
+    parser = argparse.ArgumentParser(prog="mcm simulator", description="A stand-in for Massive's servers.")
     add = parser.add_argument
     add("--port", type=int, help="of the WebSocket server; default 0: a free one")
     add("--orders-port", type=int, help="of orders, reports and REST; default 0: a free one")

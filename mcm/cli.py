@@ -1,0 +1,366 @@
+"""The ``mcm`` command.  It decides nothing: it starts the supervisor as a process, asks it, and shows the answers."""
+
+import contextlib
+import difflib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NoReturn, TypeVar
+
+import click
+import msgspec
+
+import mcm
+from mcm import configuration, locks
+from mcm.client import Control, Received, carried, find_run_dir, follow
+from mcm.configuration import Configuration
+from mcm.core import assignment, topics
+from mcm.core.display import clock, describe
+from mcm.core.errors import McmError, NotRunning
+from mcm.core.exits import Exit
+from mcm.core.status import ConnectionStatus, Status, summary
+
+__all__ = ["main"]
+
+START_LIMIT_S = 30.0
+STOP_LIMIT_S = 10.0
+_STATE_COLOURS = {"live": "green", "ready": "green", "parked": "yellow", "down": "red", "degraded": "yellow"}
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """The group of all commands: names the likely meant one, and shows our errors in a line or two."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, with a proposal where there is no such command."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
+            hint = f"; did you mean `mcm {near[0]}`?" if near else "; `mcm --help` lists them"
+            raise click.UsageError(f"there is no command {args[0]!r}{hint}") from error
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; what mcm raises on purpose is for people, and needs no traceback."""
+        try:
+            return super().invoke(ctx)
+        except McmError as error:
+            click.echo(f"mcm: {error}", err=True)
+            ctx.exit(Exit.NOT_RUNNING if isinstance(error, NotRunning) else Exit.USAGE)
+        except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(Exit.OK)
+
+
+def _places(command: Command) -> Command:
+    """The two options that every command has."""
+    for option in (
+        click.option("--run-dir", type=click.Path(path_type=Path), help="Its sockets and logs; see `mcm --help`."),
+        click.option("--config", type=click.Path(path_type=Path), help="Configuration file; see `mcm --help`."),
+    ):
+        command = option(command)
+    return command
+
+
+def _run_dir(config: Path | None, run_dir: Path | None) -> Path:
+    """Which mcm a client command is about."""
+    if run_dir is not None:
+        return run_dir.expanduser().absolute()
+    return configuration.load(config, os.environ).run_dir if config is not None else find_run_dir()
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Hold an account's few market-data connections once, and share the merged stream with any number of programs.
+
+    \b
+    mcm start                   run it; without an account it runs on the built-in simulator
+    mcm tail AAPL --count 5     (in another terminal) look at ticks
+    mcm status                  every connection, its topics, its rate
+    mcm stop                    end it
+
+    The configuration is --config FILE, else ./config.toml, else a packaged one.  The run directory, where sockets and
+    logs lie and by which commands find a running mcm, is --run-dir DIR, else $MCM_RUN_DIR, else what the configuration
+    says (`mcm start`) or ./.mcm (all others).
+
+    Exit status: 0 done, 1 internal error, 2 wrong use or settings, 3 another mcm holds the run directory, 4 a process
+    without which nothing works cannot live, 5 no mcm runs on this run directory.
+    """  # noqa: D301  # click wants the character itself
+
+
+@main.command()
+@_places
+@click.option("--detach", is_flag=True, help="Return once it is ready, and leave it running.")
+@click.option("--quiet", is_flag=True, help="No summary; warnings only.")
+def start(config: Path | None, run_dir: Path | None, *, detach: bool, quiet: bool) -> None:
+    """Run mcm until Ctrl-C or `mcm stop`."""
+    command = [sys.executable, "-P", "-m", "mcm.supervisor"]
+    command += ["--config", str(config)] if config is not None else []
+    command += ["--run-dir", str(run_dir)] if run_dir is not None else []
+    if not detach:
+        sys.stdout.flush()
+        os.execv(command[0], command + ["--quiet"] * quiet)
+    settings = configuration.load(config, os.environ, run_dir=run_dir)
+    with tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen(
+            [*command, "--quiet"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            start_new_session=True,
+        )
+        status = _await_start(process, settings, complaints)
+    click.echo(f"mcm runs, pid {process.pid}: {summary(status)}")
+    if not status.is_started:
+        click.echo(f"It is not ready yet; `mcm status --run-dir {settings.run_dir}` shows how it goes on.")
+
+
+def _await_start(process: "subprocess.Popen[bytes]", settings: Configuration, complaints: IO[str]) -> Status:
+    """Its status once it is ready, or has had half a minute for it; leaves with its complaints if it does not live."""
+    deadline = time.monotonic() + START_LIMIT_S
+    status: Status | None = None
+    while status is None or not (status.is_started or time.monotonic() > deadline):
+        if process.poll() is not None:
+            complaints.seek(0)
+            click.echo(complaints.read().rstrip() or f"mcm: it ended; see {settings.run_dir}/logs", err=True)
+            sys.exit(process.returncode)
+        with contextlib.suppress(NotRunning):
+            status = _status_of(settings.run_dir, process.pid) or status
+        time.sleep(0.05)
+    return status
+
+
+def _status_of(run_dir: Path, pid: int) -> Status | None:
+    """What the supervisor *pid* says; None while another one has the run directory."""
+    holder = locks.holder(run_dir)
+    if holder is None or not holder.startswith(f"pid {pid},") or not (run_dir / "control").exists():
+        return None
+    with Control(run_dir) as control:
+        return control.status()
+
+
+@main.command()
+@_places
+def stop(config: Path | None, run_dir: Path | None) -> None:
+    """Stop a running mcm in order.
+
+    Lines are closed, what they sent is published, then the processes end.
+    """
+    place = _run_dir(config, run_dir)
+    with Control(place) as control:
+        pid = control.ask("stop", answer=dict[str, int])["pid"]
+    deadline = time.monotonic() + STOP_LIMIT_S
+    while (holder := locks.holder(place)) is not None and holder.startswith(f"pid {pid},"):
+        if time.monotonic() > deadline:
+            click.echo(f"mcm: pid {pid} is still there after {STOP_LIMIT_S:.0f} s; see {place}/logs", err=True)
+            sys.exit(Exit.INTERNAL)
+        time.sleep(0.02)
+    click.echo("stopped")
+
+
+@main.command()
+@_places
+@click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON document.")
+def status(config: Path | None, run_dir: Path | None, *, as_json: bool) -> None:
+    """Show every connection.
+
+    Its state, topics and rate, and why it is not live if it is not.
+    """
+    with Control(_run_dir(config, run_dir)) as control:
+        state = control.status()
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(state), indent=2).decode())
+    else:
+        _show(state)
+
+
+def _show(state: Status) -> None:
+    from rich.console import Console  # noqa: PLC0415  # 30 ms that scripts with --json need not pay
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("connection", "state", "market"):
+        table.add_column(name, no_wrap=True)
+    for name in ("topics", "ticks/s", "last tick", "ticks"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, line in state.connections.items():
+        colour = _STATE_COLOURS.get(line.state, "")
+        age = f"{line.last_tick_age_s:.1f} s" if line.last_tick_age_s is not None else "-"
+        held = f"{line.confirmed:,}" + (f" of {line.wanted:,}" if line.confirmed != line.wanted else "")
+        table.add_row(
+            name, Text(line.state, colour), line.market, held, f"{line.ticks_per_s:,.0f}", age, f"{line.ticks:,}"
+        )
+    console = Console(highlight=False, markup=False, emoji=False)
+    head = Text.assemble((state.state, f"bold {_STATE_COLOURS.get(state.state, '')}"))
+    head.append(f"   pid {state.pid}, up {_duration(state.uptime_s)}, {state.run_dir}")
+    console.print(head)
+    console.print(table)
+    console.print(Text(f"router {state.router.state}: {state.router.published:,} ticks published"))
+    for remark in _remarks(state):
+        console.print(Text(remark))
+
+
+def _remarks(state: Status) -> Iterator[str]:
+    """What is worth saying beside the table, and nothing when all is well."""
+    for market, account in state.account.items():
+        configured = sum(line.market == market for line in state.connections.values())
+        if account.allowed < configured:
+            yield f"account: {market} allows {account.allowed}, {account.running} of {configured} running"
+    for name, line in state.connections.items():
+        yield from _remarks_on(name, line)
+    if state.router.lost_batches or state.router.rejected:
+        yield f"router: {state.router.lost_batches:,} batches lost on the way, {state.router.rejected:,} were none"
+    for topic, reason in list(state.unplaced.items())[:5]:
+        yield f"{topic}: {reason}"
+    if len(state.unplaced) > 5:
+        yield f"and {len(state.unplaced) - 5:,} more topics that no connection can carry; --json names them"
+
+
+def _remarks_on(name: str, line: ConnectionStatus) -> Iterator[str]:
+    if line.reason:
+        yield f"{name}: {line.reason}"
+    if line.unconfirmed:
+        more = f" and {len(line.unconfirmed) - 5:,} more" if len(line.unconfirmed) > 5 else ""
+        yield f"{name}: unconfirmed {', '.join(line.unconfirmed[:5])}{more}"
+    if line.reconnects or line.restarts:
+        yield f"{name}: {line.reconnects} reconnects, {line.restarts} restarts"
+    if line.errors:
+        yield f"{name}: " + ", ".join(f"{count:,} × {reason}" for reason, count in line.errors.items())
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    days, hours, minutes = whole // 86_400, whole // 3_600 % 24, whole // 60 % 60
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (whole % 60, "s")]
+    return " ".join(f"{value} {unit}" for value, unit in parts if value)[:20] or "0 s"
+
+
+@main.command()
+@_places
+def check(config: Path | None, run_dir: Path | None) -> None:
+    """Check a configuration, show its plan.
+
+    Starts nothing; the plan says which connection would carry what.
+    """
+    settings = configuration.load(config, os.environ, run_dir=run_dir)
+    values = settings.settings
+    plan = assignment.plan(values.connections, assignment.wishes(values), strategy=values.routing.strategy)
+    click.echo(f"{os.path.relpath(settings.path)}: good; feed {values.upstream.feed}, run directory {settings.run_dir}")
+    for connection in values.connections:
+        items = plan.carries.get(connection.name)
+        if items is None:
+            click.echo(f"  {connection.name:<12} disabled")
+        else:
+            click.echo(f"  {connection.name:<12} {connection.market}: {_in_words(items)}")
+    for topic, reason in plan.unplaced.items():
+        click.echo(f"  nobody carries {topic}: {reason}")
+    if plan.unplaced:
+        sys.exit(Exit.USAGE)
+
+
+def _in_words(items: tuple[str, ...], shown: int = 8) -> str:
+    """``20 topics (10 Q, 10 T): AAPL, AMD, …``."""
+    if not items:
+        return "nothing"
+    channels = Counter(item.partition(".")[0] for item in items)
+    symbols = list(dict.fromkeys(item.partition(".")[2] for item in items))
+    more = f", … {len(symbols) - shown:,} more" if len(symbols) > shown else ""
+    kinds = ", ".join(f"{count:,} {channel}" for channel, count in channels.items())
+    return f"{len(items):,} topics ({kinds}) of {', '.join(symbols[:shown])}{more}"
+
+
+@main.command()
+@click.argument("topic", nargs=-1, required=True)
+@_places
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per tick.")
+@click.option("--count", type=click.IntRange(min=1), help="End after so many ticks.")
+def tail(
+    topic: tuple[str, ...], config: Path | None, run_dir: Path | None, *, as_json: bool, count: int | None
+) -> None:
+    """Print ticks as they come.
+
+    \b
+    TOPIC is a symbol              AAPL
+    or a channel of it             T.AAPL
+    or with its market             stocks.T.AAPL
+    or all symbols of a channel    stocks.T.*
+    or everything                  '*'
+    """  # noqa: D301
+    prefixes = list(topics.prefixes(topic))
+    place = _run_dir(config, run_dir)
+    with Control(place) as control:
+        lines = control.status().connections
+        plan = control.ask("plan", answer=dict[str, list[str]])
+    held = [f"{lines[name].market}.{item}" for name, items in plan.items() for item in items]
+    if not any(prefix.startswith(b"mcm.") or carried(prefix, held) for prefix in prefixes):
+        click.echo(f"mcm: no connection carries {' or '.join(topic)} yet; `mcm check` shows what is carried", err=True)
+    left = count
+    with contextlib.suppress(KeyboardInterrupt):
+        for received in follow(place, prefixes):
+            lines_of_text = _as_json(received) if as_json else _as_text(received)
+            for line in lines_of_text[:left]:
+                click.echo(line)
+            if left is not None:
+                left -= len(received.ticks)
+                if left <= 0:
+                    return
+
+
+def _as_text(received: Received) -> list[str]:
+    time_of_day = clock(received.message.received_ns)
+    return [f"{time_of_day}  {received.topic!s:<16}  {describe(tick)}" for tick in received.ticks]
+
+
+def _as_json(received: Received) -> list[str]:
+    message = received.message
+    head: dict[str, object] = {
+        "topic": str(received.topic),
+        "connection": message.connection,
+        "received_ns": message.received_ns,
+    }
+    return [
+        msgspec.json.encode(head | {"sequence": message.sequence + index, "tick": tick}).decode()
+        for index, tick in enumerate(received.ticks)
+    ]
+
+
+@main.command()
+@click.argument("name")
+@_places
+def restart(name: str, config: Path | None, run_dir: Path | None) -> None:
+    """Restart one connection, or the router.
+
+    NAME is a connection, `router` or `simulator`; the others go on.  A connection that was parked, or whose key was
+    refused, tries again at once.
+    """
+    with Control(_run_dir(config, run_dir)) as control:
+        control.ask("restart", {"name": name}, answer=dict[str, str])
+    click.echo(f"{name} is being restarted")
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def simulator(options: tuple[str, ...]) -> NoReturn:
+    """Run the stand-in vendor alone.
+
+    To test programs against; `mcm simulator --help` has its options.
+    """
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "mcm.simulator", *options])
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"mcm {mcm.__version__}")
