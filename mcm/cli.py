@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -127,7 +128,7 @@ def _await_start(process: "subprocess.Popen[bytes]", settings: Configuration, co
     """Its status once it is ready, or has had half a minute for it; leaves with its complaints if it does not live."""
     deadline = time.monotonic() + START_LIMIT_S
     status: Status | None = None
-    while status is None or not (status.is_started or time.monotonic() > deadline):
+    while status is None or not (_is_settled(status) or time.monotonic() > deadline):
         if process.poll() is not None:
             complaints.seek(0)
             click.echo(complaints.read().rstrip() or f"mcm: it ended; see {settings.run_dir}/logs", err=True)
@@ -136,6 +137,11 @@ def _await_start(process: "subprocess.Popen[bytes]", settings: Configuration, co
             status = _status_of(settings.run_dir, process.pid) or status
         time.sleep(0.05)
     return status
+
+
+def _is_settled(status: Status) -> bool:
+    """Whether nothing more comes of waiting."""
+    return status.is_started or {line.state for line in status.connections.values()} <= {"live", "parked", "down"}
 
 
 def _status_of(run_dir: Path, pid: int) -> Status | None:
@@ -157,13 +163,22 @@ def stop(config: Path | None, run_dir: Path | None) -> None:
     place = _run_dir(config, run_dir)
     with Control(place) as control:
         pid = control.ask("stop", answer=dict[str, int])["pid"]
-    deadline = time.monotonic() + STOP_LIMIT_S
-    while (holder := locks.holder(place)) is not None and holder.startswith(f"pid {pid},"):
-        if time.monotonic() > deadline:
-            click.echo(f"mcm: pid {pid} is still there after {STOP_LIMIT_S:.0f} s; see {place}/logs", err=True)
-            sys.exit(Exit.INTERNAL)
-        time.sleep(0.02)
+    if not _ended(pid, STOP_LIMIT_S):
+        click.echo(f"mcm: pid {pid} is still there after {STOP_LIMIT_S:.0f} s; see {place}/logs", err=True)
+        sys.exit(Exit.INTERNAL)
     click.echo("stopped")
+
+
+def _ended(pid: int, within_s: float) -> bool:
+    """Whether the process *pid* ends in time."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], within_s)[0])
+    finally:
+        os.close(descriptor)
 
 
 @main.command()

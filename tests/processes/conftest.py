@@ -1,0 +1,76 @@
+"""The whole of mcm as real processes, with the simulator as the vendor; whatever a test starts ends with it."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from xprocess import ProcessStarter, XProcess
+
+from mcm.simulator.launch import Simulator, launch
+from tests.processes.stack import THREE_LINES, Mcm, Start
+
+
+@pytest.fixture
+def mcm() -> Iterator[Mcm]:
+    """A folder with room for a configuration and a run directory; nothing runs yet."""
+    folder = Path(tempfile.mkdtemp(prefix="mcm-", dir="/tmp"))  # short, for the sake of ipc paths
+    stack = Mcm(folder)
+    try:
+        yield stack
+    finally:
+        stack.end()
+        for pid in stack.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def start(mcm: Mcm, xprocess: XProcess) -> Iterator[Start]:
+    """Writes a configuration and runs ``mcm start`` on it; waits for *pattern* in what it prints."""
+    names: list[str] = []
+
+    def start_on(configuration: str, *options: str, pattern: str = "Try in another terminal") -> Mcm:
+        mcm.config.write_text(configuration)
+        command = ["start", "--config", str(mcm.config), "--run-dir", str(mcm.run_dir), *options]
+
+        attributes = {
+            "args": [sys.executable, "-P", "-m", "mcm", *command],
+            "pattern": pattern,
+            "env": mcm.environment,
+            "timeout": 30,
+            "terminate_on_interrupt": True,
+        }
+        names.append(f"mcm-{uuid.uuid4().hex[:12]}")
+        xprocess.ensure(names[-1], type("Starter", (ProcessStarter,), attributes), restart=True)
+        return mcm
+
+    yield start_on
+    mcm.end()
+    for name in names:
+        info = xprocess.getinfo(name)
+        info.terminate()
+        info.controldir.remove(ignore_errors=True)
+
+
+@pytest.fixture
+def vendor() -> Iterator[Callable[..., Simulator]]:
+    """Starts simulators with options; they end with the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *options: stack.enter_context(launch("--ticks-per-s", "600", *options))
+
+
+@pytest.fixture
+def three_lines(vendor: Callable[..., Simulator], start: Start) -> tuple[Simulator, Mcm]:
+    """A vendor, and mcm with three live lines to it."""
+    simulator = vendor()
+    mcm = start(THREE_LINES.format(feed=f"ws://127.0.0.1:{simulator.port}"))
+    mcm.wait_ready()
+    return simulator, mcm
