@@ -3,4 +3,23 @@
 Importing it costs little (msgspec and pyzmq, on first use); processes are started by the ``mcm`` command.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcm.core.follow import Lost, Reset
+    from mcm.subscriber import Subscriber
+
+__all__ = ["Lost", "Reset", "Subscriber", "__version__"]
+
 __version__ = "0.1.0"
+
+_WHERE = {"Lost": "mcm.core.follow", "Reset": "mcm.core.follow", "Subscriber": "mcm.subscriber"}
+
+
+def __getattr__(name: str) -> object:
+    """Load what is named when it is first used: a program that only wants the version pays for nothing."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'mcm' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(_WHERE[name]), name)

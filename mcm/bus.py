@@ -5,7 +5,7 @@ ZMTP heartbeats (``HEARTBEAT_IVL``) are never set: with them a slow receiver abo
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTROL",
+    "DONTWAIT",
     "INLET",
+    "REPLAY",
     "TICKS",
     "Again",
     "Context",
@@ -31,16 +33,21 @@ __all__ = [
     "pull",
     "push",
     "receive_nowait",
+    "replay_client",
+    "replay_server",
     "send_nowait",
+    "send_parts_nowait",
     "subscriber",
+    "watch_disconnects",
 ]
 
 Again = zmq.Again
+DONTWAIT = zmq.DONTWAIT
 Context = zmq.Context
 Poller = zmq.Poller
 Socket = zmq.Socket
 
-TICKS, INLET, CONTROL = "ticks", "inlet", "control"
+TICKS, INLET, CONTROL, REPLAY = "ticks", "inlet", "control", "replay"
 IPC_PATH_LIMIT = 107
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 
@@ -53,14 +60,14 @@ def endpoint(run_dir: Path, name: str) -> str:
     return f"ipc://{path}"
 
 
-def push(context: "Context[Socket[bytes]]", run_dir: Path) -> "Socket[bytes]":
+def push(context: "Context[Socket[bytes]]", run_dir: Path, *, high_water_mark: int = 1_000) -> "Socket[bytes]":
     """A worker's outlet to the router.
 
     It connects, because the side that binds loses its whole queue with its peer; ``IMMEDIATE`` stays 0 for the same
-    reason.  Beyond 1,000 waiting batches :func:`send_nowait` says no.
+    reason.  Beyond so many waiting batches :func:`send_nowait` says no: the link file has them.
     """
     socket = context.socket(zmq.PUSH)
-    socket.setsockopt(zmq.SNDHWM, 1_000)
+    socket.setsockopt(zmq.SNDHWM, high_water_mark)
     socket.setsockopt(zmq.RECONNECT_IVL, 10)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 0)
     socket.setsockopt(zmq.LINGER, 0)
@@ -114,6 +121,20 @@ def subscriber(
     return socket
 
 
+def watch_disconnects(socket: "Socket[bytes]") -> Callable[[], bool]:
+    """A function that says whether *socket* has lost its peer since it was asked last."""
+    monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+
+    def has_disconnected() -> bool:
+        found = False
+        while monitor.poll(0):
+            monitor.recv_multipart()
+            found = True
+        return found
+
+    return has_disconnected
+
+
 def control_server(run_dir: Path) -> "zmq.asyncio.Socket":
     """The supervisor's control socket, for asyncio."""
     import zmq.asyncio  # noqa: PLC0415  # asyncio costs every other process 30 ms
@@ -134,12 +155,45 @@ def control_client(context: "Context[Socket[bytes]]", run_dir: Path) -> "Socket[
     return socket
 
 
+def replay_server(context: "Context[Socket[bytes]]", run_dir: Path) -> "Socket[bytes]":
+    """Where subscribers ask for what they missed.  Whoever does not read gets nothing beyond 1,000 frames."""
+    socket = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # a peer that is gone is an error to catch, not silence
+    socket.setsockopt(zmq.SNDHWM, 1_000)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BATCH_BYTES)
+    socket.bind(endpoint(run_dir, REPLAY))
+    return socket
+
+
+def replay_client(context: "Context[Socket[bytes]]", run_dir: Path) -> "Socket[bytes]":
+    """The asking side of the replay process; thrown away and opened anew when an answer does not come."""
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.RECONNECT_IVL, 10)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(endpoint(run_dir, REPLAY))
+    return socket
+
+
 def send_nowait(socket: "Socket[bytes]", frame: bytes) -> bool:
     """Send without waiting; False when the socket is full."""
     try:
         socket.send(frame, zmq.DONTWAIT)
     except zmq.Again:
         return False
+    return True
+
+
+def send_parts_nowait(socket: "Socket[bytes]", parts: list[bytes]) -> bool | None:
+    """Send to the client named in the first part without waiting; False when it is full, None when it is gone."""
+    try:
+        socket.send_multipart(parts, zmq.DONTWAIT)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EHOSTUNREACH:
+            return None
+        raise
     return True
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import itertools
 import os
 import select
 import subprocess
@@ -18,13 +19,16 @@ import msgspec
 
 import mcm
 from mcm import configuration, locks
-from mcm.client import Control, Received, carried, find_run_dir, follow
+from mcm.client import Control, carried, find_run_dir
 from mcm.configuration import Configuration
+from mcm.console import hints
 from mcm.core import assignment, topics
 from mcm.core.display import clock, describe
 from mcm.core.errors import McmError, NotRunning
+from mcm.core.events import Tick
 from mcm.core.exits import Exit
-from mcm.core.status import ConnectionStatus, Status, summary
+from mcm.core.status import ConnectionStatus, Status
+from mcm.subscriber import Current, Subscriber
 
 __all__ = ["main"]
 
@@ -119,9 +123,13 @@ def start(config: Path | None, run_dir: Path | None, *, detach: bool, quiet: boo
             start_new_session=True,
         )
         status = _await_start(process, settings, complaints)
-    click.echo(f"mcm runs, pid {process.pid}: {summary(status)}")
-    if not status.is_started:
-        click.echo(f"It is not ready yet; `mcm status --run-dir {settings.run_dir}` shows how it goes on.")
+    live = sum(line.state == "live" for line in status.connections.values())
+    click.echo(f"mcm runs, pid {process.pid}, with {live} of {len(status.connections)} connections live")
+    for hint, effect in hints(settings):
+        click.echo(f"  {hint}   {effect}")
+    if not live:
+        click.echo(f"mcm: it runs, but {status.reason}", err=True)
+        sys.exit(Exit.INTERNAL)
 
 
 def _await_start(process: "subprocess.Popen[bytes]", settings: Configuration, complaints: IO[str]) -> Status:
@@ -246,8 +254,9 @@ def _remarks_on(name: str, line: ConnectionStatus) -> Iterator[str]:
     if line.unconfirmed:
         more = f" and {len(line.unconfirmed) - 5:,} more" if len(line.unconfirmed) > 5 else ""
         yield f"{name}: unconfirmed {', '.join(line.unconfirmed[:5])}{more}"
-    if line.reconnects or line.restarts:
-        yield f"{name}: {line.reconnects} reconnects, {line.restarts} restarts"
+    for count, what in ((line.reconnects, "reconnected"), (line.restarts, "restarted")):
+        if count:
+            yield f"{name}: {what} {'once' if count == 1 else f'{count:,} times'}"
     if line.errors:
         yield f"{name}: " + ", ".join(f"{count:,} × {reason}" for reason, count in line.errors.items())
 
@@ -310,52 +319,54 @@ def tail(
     or all symbols of a channel    stocks.T.*
     or everything                  '*'
     """  # noqa: D301
-    prefixes = list(topics.prefixes(topic))
     place = _run_dir(config, run_dir)
-    with Control(place) as control:
+    _warn_of_silence(place, topic)
+    complain = lambda problem: click.echo(f"mcm: {problem}", err=True)  # noqa: E731
+    with contextlib.suppress(KeyboardInterrupt), Subscriber(topic, run_dir=place, on_gap=complain) as subscriber:
+        show = _as_json if as_json else _as_text
+        for tick in itertools.islice(subscriber, count):
+            assert subscriber.current is not None
+            click.echo(show(subscriber.current, tick))
+
+
+def _warn_of_silence(run_dir: Path, wanted: tuple[str, ...]) -> None:
+    """Say which of the topics nobody carries, so that nobody waits for them in vain."""
+    with Control(run_dir) as control:
         lines = control.status().connections
         plan = control.ask("plan", answer=dict[str, list[str]])
     held = [f"{lines[name].market}.{item}" for name, items in plan.items() for item in items]
-    if not any(prefix.startswith(b"mcm.") or carried(prefix, held) for prefix in prefixes):
-        click.echo(f"mcm: no connection carries {' or '.join(topic)} yet; `mcm check` shows what is carried", err=True)
-    left = count
-    with contextlib.suppress(KeyboardInterrupt):
-        for received in follow(place, prefixes):
-            lines_of_text = _as_json(received) if as_json else _as_text(received)
-            for line in lines_of_text[:left]:
-                click.echo(line)
-            if left is not None:
-                left -= len(received.ticks)
-                if left <= 0:
-                    return
+    symbols = {item.partition(".")[2] for items in plan.values() for item in items}
+    for text in wanted:
+        prefixes = list(topics.prefixes([text]))
+        if not any(prefix.startswith(b"mcm.") or carried(prefix, held) for prefix in prefixes):
+            near = difflib.get_close_matches(text.rpartition(".")[2].upper(), symbols, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            click.echo(f"mcm: no connection carries {text}; {hint}Waiting for it, Ctrl-C ends", err=True)
 
 
-def _as_text(received: Received) -> list[str]:
-    time_of_day = clock(received.message.received_ns)
-    return [f"{time_of_day}  {received.topic!s:<16}  {describe(tick)}" for tick in received.ticks]
+def _as_text(current: Current, tick: Tick) -> str:
+    return f"{clock(current.received_ns)}  {current.topic:<16}  {describe(tick)}"
 
 
-def _as_json(received: Received) -> list[str]:
-    message = received.message
-    head: dict[str, object] = {
-        "topic": str(received.topic),
-        "connection": message.connection,
-        "received_ns": message.received_ns,
+def _as_json(current: Current, tick: Tick) -> str:
+    head = {
+        "topic": current.topic,
+        "connection": current.connection,
+        "received_ns": current.received_ns,
+        "sequence": current.sequence,
+        "tick": tick,
     }
-    return [
-        msgspec.json.encode(head | {"sequence": message.sequence + index, "tick": tick}).decode()
-        for index, tick in enumerate(received.ticks)
-    ]
+    return msgspec.json.encode(head).decode()
 
 
 @main.command()
 @click.argument("name")
 @_places
 def restart(name: str, config: Path | None, run_dir: Path | None) -> None:
-    """Restart one connection, or the router.
+    """Restart a connection, the router, …
 
-    NAME is a connection, `router` or `simulator`; the others go on.  A connection that was parked, or whose key was
-    refused, tries again at once.
+    NAME is a connection, `router`, `replay` or `simulator`; the others go on.  A connection that was parked, or
+    whose key was refused, tries again at once.
     """
     with Control(_run_dir(config, run_dir)) as control:
         control.ask("restart", {"name": name}, answer=dict[str, str])
@@ -366,16 +377,28 @@ def restart(name: str, config: Path | None, run_dir: Path | None) -> None:
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
     add_help_option=False,
 )
+@click.option("--config", type=click.Path(path_type=Path))
+@click.option("--run-dir", type=click.Path(path_type=Path))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def simulator(options: tuple[str, ...]) -> NoReturn:
+def simulator(config: Path | None, run_dir: Path | None, options: tuple[str, ...]) -> NoReturn:
     """Run the stand-in vendor alone.
 
-    To test programs against; `mcm simulator --help` has its options.
+    To test programs against; `mcm simulator --help` has its options.  With --config, those that the command line leaves
+    out come from the [simulator] section.
     """
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "mcm.simulator", *options])
+    given: list[str] = []
+    if config is not None:
+        section = configuration.load(config, os.environ, run_dir=run_dir).settings.simulator
+        for name in ("seed", "ticks_per_s", "port", "orders_port", "cap"):
+            given += [f"--{name.replace('_', '-')}", str(getattr(section, name))]
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "mcm.simulator", *given, *options])
 
 
 @main.command()
-def version() -> None:
-    """Print the version."""
+@_places
+def version(config: Path | None, run_dir: Path | None) -> None:
+    """Print the version, also of a running mcm."""
     click.echo(f"mcm {mcm.__version__}")
+    if config is not None or run_dir is not None:
+        with Control(_run_dir(config, run_dir)) as control:
+            click.echo(f"running: {control.status().version}")

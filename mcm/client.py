@@ -1,30 +1,24 @@
-"""The asking side of a running mcm: its control socket, and its ticks as they are published.
+"""The asking side of a running mcm: its control socket.
 
 Needs msgspec and pyzmq only, so that any program can afford to import it.
 """
 
-import contextlib
 import os
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
 from mcm import bus, locks
 from mcm.core.control import Reply, Request
 from mcm.core.errors import NotRunning, UsageError
-from mcm.core.events import Tick, tick_decoder
 from mcm.core.status import Status
-from mcm.core.topics import Topic, parse_item
-from mcm.core.wire import Message
 
-__all__ = ["Control", "Received", "carried", "find_run_dir", "follow"]
+__all__ = ["Control", "carried", "find_run_dir"]
 
 ANSWER_LIMIT_S = 5.0
-LOOK_S = 0.5
 
 Answer = TypeVar("Answer")
 
@@ -74,43 +68,6 @@ class Control:
     ) -> None:
         """Close it."""
         self.close()
-
-
-class Received(NamedTuple):
-    """One message as it came: its topic, what stands around the ticks, and the ticks themselves."""
-
-    topic: Topic
-    message: Message
-    ticks: list[Tick]
-
-
-def follow(run_dir: Path, prefixes: Iterable[bytes]) -> Iterator[Received]:
-    """Ticks as they are published from now on, for as long as the mcm on *run_dir* runs; NotRunning when it ends.
-
-    What the network of queues drops is dropped: for a look, not for a decision.
-    """
-    if locks.holder(run_dir) is None:
-        raise NotRunning(run_dir, "nothing runs there")
-    context: bus.Context[bus.Socket[bytes]] = bus.Context()
-    try:
-        socket = bus.subscriber(context, bus.endpoint(run_dir, bus.TICKS), prefixes)
-        look = time.monotonic() + LOOK_S
-        while True:
-            if socket.poll(int(LOOK_S * 1_000)):
-                with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, ValueError):
-                    yield _received(socket.recv())
-            if time.monotonic() > look:
-                look = time.monotonic() + LOOK_S
-                if locks.holder(run_dir) is None:
-                    raise NotRunning(run_dir, "it has stopped")
-    finally:
-        context.destroy(linger=0)
-
-
-def _received(frame: bytes) -> Received:
-    name, message = Message.decode(frame)
-    market, _, item = name.decode().partition(".")
-    return Received(parse_item(market, item), message, tick_decoder(market).decode(message.ticks))
 
 
 def carried(prefix: bytes, topics: Iterable[str]) -> bool:

@@ -14,10 +14,11 @@ from mcm.core.status import Status, summary
 if TYPE_CHECKING:
     from rich.live import Live
 
-__all__ = ["Console"]
+__all__ = ["Console", "hints"]
 
 REFRESH_S = 0.5
 LINE_EVERY_S = 5.0
+HINT_S = 8.0  # also where nothing comes up
 
 
 class Console:
@@ -27,12 +28,13 @@ class Console:
         self._quiet = quiet
         self._live: Live | None = None
         self._states: dict[str, str] = {}
-        self._next = self._line_due = 0.0
+        self._next = self._line_due = self._hint_due = 0.0
         self._hinted = False
 
     def open(self, configuration: Configuration) -> None:
         """Say what is starting."""
         self._configuration = configuration
+        self._hint_due = time.monotonic() + HINT_S
         settings = configuration.settings
         if self._quiet:
             return
@@ -52,13 +54,15 @@ class Console:
         self._next = now + REFRESH_S
         state = status()
         for name, connection in state.connections.items():
-            words = connection.state + (f": {connection.reason}" if connection.state in {"parked", "down"} else "")
+            words = connection.state + (
+                f": {connection.reason}" if connection.state in {"parked", "down", "backoff"} else ""
+            )
             if self._states.get(name) != words.partition(",")[0]:
                 self._states[name] = words.partition(",")[0]
                 topics = f" with {connection.wanted:,} topics" if connection.state == "live" else ""
                 self._say(f"{time.strftime('%H:%M:%S')}  {name:<12} {words}{topics}")
         self._refresh(now, state)
-        if state.is_started and not self._hinted:
+        if not self._hinted and (state.is_started or now > self._hint_due):
             self._hinted = True
             self._hint(state)
 
@@ -72,15 +76,7 @@ class Console:
             self._say(f"{time.strftime('%H:%M:%S')}  {summary(state)}")
 
     def _hint(self, state: Status) -> None:
-        mcm = _command()
-        where = _option(self._configuration.run_dir)
-        item = next((line for line in self._configuration.settings.watchlists if line.symbols), None)
-        symbol = item.symbols[0] if item is not None else "AAPL"
-        commands = [
-            (f"{mcm} tail {symbol} --count 5{where}", f"five ticks of {symbol}"),
-            (f"{mcm} status{where}", "every connection, its topics and its rate"),
-            (f"{mcm} stop{where}", "ends it, as Ctrl-C does here"),
-        ]
+        commands = hints(self._configuration)
         width = max(len(command) for command, _ in commands)
         self._say("Try in another terminal:")
         for command, effect in commands:
@@ -101,6 +97,18 @@ class Console:
         """Leave the terminal as it was."""
         if self._live is not None:
             self._live.stop()
+
+
+def hints(configuration: Configuration) -> list[tuple[str, str]]:
+    """Commands to try next, as they have to be typed in this directory, and what each does."""
+    mcm, where = _command(), _option(configuration.run_dir)
+    watchlist = next((one for one in configuration.settings.watchlists if one.symbols), None)
+    symbol = watchlist.symbols[0] if watchlist is not None else "AAPL"
+    return [
+        (f"{mcm} tail {symbol} --count 5{where}", f"five ticks of {symbol}"),
+        (f"{mcm} status{where}", "every connection, its topics and its rate"),
+        (f"{mcm} stop{where}", "ends it"),
+    ]
 
 
 def _command() -> str:

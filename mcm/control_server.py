@@ -49,7 +49,7 @@ class ControlServer:
         try:
             request = msgspec.msgpack.decode(frames[-1] if frames else b"", type=Request)
             return Reply(ok=self._answer(request.op, request.args))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return Reply(error=Problem(f"no request: {error}", "send msgpack {op, args}"))
         except UsageError as error:
             return Reply(error=Problem(error.problem, error.hint))

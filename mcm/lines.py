@@ -29,6 +29,7 @@ from mcm.core.control import (
     in_chunks,
 )
 from mcm.core.dialling import Governor, LineState, Reason
+from mcm.core.settings import Testing
 from mcm.core.status import AccountStatus, ConnectionStatus
 
 __all__ = ["Lines"]
@@ -108,7 +109,8 @@ class Lines:
 
     def _recipe(self, name: str, market: str) -> Recipe:
         configuration = self._configuration
-        first = LineSettings(name, market, str(configuration.run_dir), configuration.api_key.reveal())
+        testing = configuration.settings.testing or Testing()
+        first = LineSettings(name, market, str(configuration.run_dir), configuration.api_key.reveal(), testing)
         return Recipe(
             module="workers.connection",
             settings=lambda: first,

@@ -3,6 +3,7 @@
 The pid is written into the locked file for messages only.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -53,8 +54,9 @@ def acquire(path: Path) -> Held | str:
         holder = os.read(descriptor, 200).decode(errors="replace").strip()
         os.close(descriptor)
         return holder or "it does not say who"
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}\n".encode())
+    with contextlib.suppress(OSError):  # a full disk: the words are for people, the lock is what counts
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"pid {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}\n".encode())
     return Held(path, descriptor)
 
 

@@ -21,9 +21,19 @@ from mcm.configuration import Configuration
 from mcm.console import Console
 from mcm.control_server import ControlServer
 from mcm.core import restart, status
-from mcm.core.control import Ready, RouterReport, RouterSettings, SimulatorReport, SimulatorSettings, Up
+from mcm.core.control import (
+    Ready,
+    ReplayReport,
+    ReplaySettings,
+    RouterReport,
+    RouterSettings,
+    SimulatorReport,
+    SimulatorSettings,
+    Up,
+)
 from mcm.core.errors import McmError, UsageError
 from mcm.core.exits import Exit
+from mcm.core.settings import Testing
 from mcm.lines import Lines
 from mcm.runtime import RepeatFilter
 from mcm.systemd import Notifier
@@ -31,8 +41,8 @@ from mcm.systemd import Notifier
 log = logging.getLogger("mcm.supervisor")
 
 TURN_S = 0.05
-ROUTER, SIMULATOR = "router", "simulator"
-WORKER_PATIENCE_S, ROUTER_PATIENCE_S, SIMULATOR_PATIENCE_S = 2.0, 2.0, 0.5
+ROUTER, REPLAY, SIMULATOR = "router", "replay", "simulator"
+WORKER_PATIENCE_S, ROUTER_PATIENCE_S, SERVICE_PATIENCE_S = 2.0, 2.0, 0.5
 
 
 class Supervisor:
@@ -51,7 +61,8 @@ class Supervisor:
         self.exit = Exit.OK
         rng = Random()
         self._router = Child(ROUTER, self._router_recipe(), self, rng)
-        self._router_report = RouterReport(0, 0, 0, 0)
+        self._router_report = RouterReport()
+        self._replay = Child(REPLAY, self._replay_recipe(), self, rng)
         self._simulator: Child | None = None
         self._simulator_ports = (settings.settings.simulator.port, settings.settings.simulator.orders_port)
         self._lines = Lines(settings, rng, changed=self._wake.set)
@@ -63,8 +74,19 @@ class Supervisor:
 
     def _router_recipe(self) -> Recipe:
         run_dir = self._configuration.run_dir
-        first = RouterSettings(str(run_dir), self._configuration.settings.publish.endpoints)
+        settings = self._configuration.settings
+        first = RouterSettings(
+            str(run_dir),
+            settings.publish.endpoints,
+            settings.journal.retention_bytes,
+            settings.journal.retention_hours,
+            settings.testing or Testing(),
+        )
         return self._recipe(ROUTER, "workers.router", first, restart.ROUTER)
+
+    def _replay_recipe(self) -> Recipe:
+        first = ReplaySettings(str(self._configuration.run_dir))
+        return self._recipe(REPLAY, "workers.replay", first, restart.SERVICE)
 
     def _simulator_recipe(self) -> Recipe:
         wish = self._configuration.settings.simulator
@@ -72,7 +94,7 @@ class Supervisor:
         return self._recipe(SIMULATOR, "mcm.simulator", first, restart.SERVICE)
 
     def _recipe(
-        self, name: str, module: str, first: RouterSettings | SimulatorSettings, policy: restart.Policy
+        self, name: str, module: str, first: RouterSettings | ReplaySettings | SimulatorSettings, policy: restart.Policy
     ) -> Recipe:
         return Recipe(
             module=module,
@@ -82,17 +104,22 @@ class Supervisor:
             hidden=(self._configuration.settings.account.api_key_env,),
         )
 
+    @property
+    def _services(self) -> list[Child]:
+        """Every child that is no connection, in the order in which they start."""
+        return [child for child in (self._router, self._replay, self._simulator) if child is not None]
+
     # --- what the children say: see children.Owner ---
 
     def heard(self, child: Child, record: Up) -> None:
-        """Take a report of the router or the simulator."""
+        """Take a report of a service."""
         match record:
             case Ready(port, orders_port) if child is self._simulator:
                 self._simulator_ports = port, orders_port
                 self._lines.feed = f"ws://127.0.0.1:{port}"
             case RouterReport():
                 self._router_report = record
-            case Ready() | SimulatorReport():
+            case Ready() | ReplayReport() | SimulatorReport():
                 pass
             case _:
                 log.error("%s: unexpected report %s", child.name, type(record).__name__)
@@ -101,13 +128,13 @@ class Supervisor:
         self._wake.set()
 
     def lost(self, child: Child) -> None:
-        """The router or the simulator has ended."""
+        """The router, replay or the simulator has ended."""
         if child is self._router:
-            self._router_report = RouterReport(0, 0, 0, 0)
+            self._router_report = RouterReport()
         self._wake.set()
 
     def refused(self, child: Child) -> None:
-        """The router or the simulator cannot work as configured."""
+        """A service cannot work as configured."""
         log.error("%s: %s; stopping", child.name, child.reason)
         self.stop(Exit.USAGE)
 
@@ -138,7 +165,7 @@ class Supervisor:
     async def _turn_for_ever(self, console: Console, systemd: Notifier) -> None:
         while not self._stopping.is_set():
             now = time.monotonic()
-            for child in filter(None, (self._router, self._simulator)):
+            for child in self._services:
                 child.turn(now)
             self._lines.turn(now)
             if self._lines.is_started and self._router.state == "ready" and not self._was_ready:
@@ -157,8 +184,7 @@ class Supervisor:
         log.info("stopping")
         await self._lines.stop(WORKER_PATIENCE_S)
         await self._router.stop(ROUTER_PATIENCE_S)
-        if self._simulator is not None:
-            await self._simulator.stop(SIMULATOR_PATIENCE_S)
+        await asyncio.gather(*(child.stop(SERVICE_PATIENCE_S) for child in self._services))
         log.info("stopped")
 
     def stop(self, code: Exit = Exit.OK) -> None:
@@ -170,9 +196,8 @@ class Supervisor:
     def _signalled(self, number: signal.Signals) -> None:
         if self._stopping.is_set():
             log.warning("second %s: killing everything", number.name)
-            for child in (*self._lines.children.values(), self._router, self._simulator):
-                if child is not None:
-                    child.kill()
+            for child in (*self._lines.children.values(), *self._services):
+                child.kill()
             return
         log.info("%s: stopping", number.name)
         self.stop()
@@ -196,15 +221,14 @@ class Supervisor:
                 raise UsageError(f"there is no operation {op!r} with these arguments", f"this mcm offers {known}")
 
     def _restart(self, name: str) -> None:
+        services = {child.name: child for child in self._services}
         if name in self._lines.children:
             self._lines.revive(name)
-        elif name == ROUTER:
-            self._router.revive()
-        elif name == SIMULATOR and self._simulator is not None:
-            self._simulator.revive()
+        elif name in services:
+            services[name].revive()
         else:
-            names = [*self._lines.children, ROUTER, *([SIMULATOR] if self._simulator else [])]
-            raise UsageError(f"nothing here is called {name!r}", f"it is one of {', '.join(names)}")
+            names = ", ".join([*self._lines.children, *services])
+            raise UsageError(f"nothing here is called {name!r}", f"it is one of {names}")
         log.info("%s: restart asked for", name)
         self._wake.set()
 
@@ -229,7 +253,10 @@ class Supervisor:
                 restarts=self._router.restarts,
                 lost_batches=report.lost_batches,
                 rejected=report.rejected,
+                skipped=report.skipped,
+                not_durable_since=report.not_durable_since,
             ),
+            replay=status.ProcessStatus(self._replay.pid, self._replay.state, self._replay.restarts),
             account=self._lines.account(),
             reason=reason,
             is_started=self._was_ready,

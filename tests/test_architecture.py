@@ -27,12 +27,23 @@ LAYERS: dict[str, set[str]] = {
         "mcm.control_server", "mcm.lines", "mcm.systemd",
     },
     "mcm.systemd": set(),
-    "mcm.journal": {"mcm.core"},
+    "mcm.journal": {"mcm.journal", "mcm.core"},
+    "mcm.journaling": {"mcm.core", "mcm.journal"},
+    "mcm.links": {"mcm.core", "mcm.journal", "mcm.locks"},
+    "mcm.outlet": {"mcm.core", "mcm.bus", "mcm.journal", "mcm.links"},
     "mcm.client": {"mcm.core", "mcm.bus", "mcm.locks"},
-    "mcm.cli": {"mcm", "mcm.core", "mcm.client", "mcm.configuration", "mcm.locks"},
+    "mcm.inbox": {"mcm.core", "mcm.bus"},
+    "mcm.subscriber": {"mcm.core", "mcm.bus", "mcm.locks", "mcm.inbox"},
+    "mcm.cli": {
+        "mcm", "mcm.core", "mcm.client", "mcm.configuration", "mcm.console", "mcm.locks", "mcm.subscriber",
+    },
     "mcm.__main__": {"mcm.cli"},
-    "mcm": {"mcm.client"},
-    "workers": {"workers", "mcm.core", "mcm.bus", "mcm.journal", "mcm.runtime", "mcm.locks"},
+    "mcm": {"mcm.core", "mcm.subscriber"},
+    "workers": {
+        "workers", "mcm.core", "mcm.bus", "mcm.journal", "mcm.journaling", "mcm.links", "mcm.outlet",
+        "mcm.runtime",
+        "mcm.locks",
+    },
 }  # fmt: skip
 # The calculating part of the world: what core may use beside itself.
 CORE_MAY_USE = {

@@ -7,17 +7,16 @@ a full outlet costs batches, which are counted, but never lets the upstream's bu
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 import aiohttp
 from aiohttp import WSMsgType
 
-from mcm import bus, locks, runtime
+from mcm import locks, runtime
 from mcm.core import massive as vendor
 from mcm.core import topics
 from mcm.core.control import (
@@ -39,7 +38,8 @@ from mcm.core.errors import BadTopic
 from mcm.core.events import Tick
 from mcm.core.markets import MARKETS
 from mcm.core.session import Accepted, Authenticate, Ending, Request, Session, Subscribe, Unsubscribe
-from mcm.core.wire import Batch, Group, encode_batch, encode_ticks
+from mcm.core.wire import Group, encode_ticks
+from mcm.outlet import Outlet
 
 log = logging.getLogger("mcm.connection")
 
@@ -53,28 +53,24 @@ SAMPLE_S = 60.0
 CLOSE_LIMIT_S = 1.0
 UNCONFIRMED_NAMED = 1_000
 REASON_CHARACTERS = 100
-STOP_LINGER_MS = 500
 MAX_FRAME_BYTES = 16 * 1024 * 1024  # sixteen times what the vendor's own clients accept
 
 
-class Outlet:
-    """Groups ticks by topic and hands everything that one wake-up of the event loop brought to the router at once.
+class Gatherer:
+    """Groups ticks by topic and hands everything that one wake-up of the event loop brought to the outlet at once.
 
     Attributes:
-        ticks: handed on so far.
-        refused: batches that did not fit into the full socket; misnamed: ticks whose symbol cannot stand in a topic.
+        ticks: handed on so far; misnamed: ticks whose symbol cannot stand in a topic.
         newcomers: items that ticked for the first time since :meth:`forget`; whoever reads them clears them.
     """
 
-    def __init__(self, settings: LineSettings, send: Callable[[bytes], bool]) -> None:
-        self._connection, self._market, self._send = settings.name, settings.market, send
-        self._epoch = secrets.randbits(63)
-        self._sequence = 0
+    def __init__(self, market: str, outlet: Outlet) -> None:
+        self._market, self._outlet = market, outlet
         self._groups: dict[bytes, list[Tick]] = {}
         self._received_ns = self._monotonic_ns = 0
         self._topics: dict[type, dict[str, bytes]] = {}
         self.newcomers: list[str] = []
-        self.ticks = self.refused = self.misnamed = 0
+        self.ticks = self.misnamed = 0
 
     def add(self, ticks: list[Tick]) -> None:
         """Take the ticks of one frame; the first frame of a wake-up also stamps the batch and plans its departure."""
@@ -123,12 +119,7 @@ class Outlet:
             return
         groups = [Group(topic, len(ticks), encode_ticks(ticks)) for topic, ticks in self._groups.items()]
         self._groups = {}
-        self._sequence += 1
-        batch = Batch(self._connection, self._epoch, self._sequence, self._monotonic_ns, self._received_ns, groups)
-        # Zero loss (next: the link file) puts an append here, before the send.
-        if not self._send(encode_batch(batch)):
-            self.refused += 1
-            log.warning("%d batches were refused by a full outlet so far: is the router down?", self.refused)
+        self._outlet.send(groups, received_ns=self._received_ns, monotonic_ns=self._monotonic_ns)
 
 
 class LineEnded(Exception):
@@ -147,7 +138,7 @@ class Line:
         market = worker.settings.market
         self.session = Session(set(worker.wanted), MARKETS[market].held_limit)
         self.decoder = vendor.FrameDecoder(market)
-        worker.outlet.forget()
+        worker.gatherer.forget()
         self._socket: Socket | None = None
         self._wake = asyncio.Event()
         self._asked_to_close = False
@@ -188,19 +179,19 @@ class Line:
                 await socket.close()
 
     async def _read(self, socket: Socket) -> None:
-        receive, decode, session, outlet = socket.receive, self.decoder.decode, self.session, self._worker.outlet
+        receive, decode, session, gatherer = socket.receive, self.decoder.decode, self.session, self._worker.gatherer
         while True:
             message = await receive()
             if message.type is not WSMsgType.TEXT:
                 break
             frame = decode(message.data)
             if frame.ticks:
-                outlet.add(frame.ticks)
+                gatherer.add(frame.ticks)
                 session.ticked(len(frame.ticks), now=time.monotonic())
-                if outlet.newcomers:
-                    for item in outlet.newcomers:
+                if gatherer.newcomers:
+                    for item in gatherer.newcomers:
                         session.proven(item)
-                    outlet.newcomers.clear()
+                    gatherer.newcomers.clear()
                     self._tell_of_change()
             if frame.statuses:
                 self._hear(frame.statuses)
@@ -283,7 +274,7 @@ class Line:
         """Change what this line carries."""
         self.session.want(add, remove)
         if add:
-            self._worker.outlet.forget()  # from here on, a tick of a new item proves it
+            self._worker.gatherer.forget()  # from here on, a tick of a new item proves it
         self._wake.set()
 
 
@@ -303,6 +294,7 @@ class Worker:
 
     def __init__(self, settings: LineSettings, channel: runtime.Channel[Down], outlet: Outlet) -> None:
         self.settings, self.channel, self.outlet = settings, channel, outlet
+        self.gatherer = Gatherer(settings.market, outlet)
         self.wanted: set[str] = set()
         self._line: Line | None = None
         self._permits: asyncio.Queue[Dial | None] = asyncio.Queue()
@@ -358,7 +350,7 @@ class Worker:
         self._line = Line(self, permit.url)
         try:
             ended = await self._line.run()
-            self.outlet.flush()
+            self.gatherer.flush()
         finally:
             slot.release()
         line, self._line = self._line, None
@@ -376,6 +368,7 @@ class Worker:
         sampled = time.monotonic()
         while True:
             self.report()
+            self.outlet.tidy()
             if self._line is not None and time.monotonic() - sampled > SAMPLE_S:
                 sampled = time.monotonic()
                 self._log_samples(self._line)
@@ -388,7 +381,7 @@ class Worker:
         errors = Counter(self._errors)
         if line is not None:
             errors.update(line.decoder.rejects)
-        errors.update({"batches refused by the router": self.outlet.refused, "bad symbol": self.outlet.misnamed})
+        errors.update({"batches that no file holds": self.outlet.lost, "bad symbol": self.gatherer.misnamed})
         unconfirmed = session.unconfirmed if session is not None else {}
         self._report_unconfirmed(unconfirmed)
         self.channel.send(
@@ -397,10 +390,11 @@ class Worker:
                 wanted=len(self.wanted),
                 confirmed=len(session.confirmed) if session is not None else 0,
                 unconfirmed=len(unconfirmed),
-                ticks=self.outlet.ticks,
-                last_tick_age_s=self.outlet.tick_age_s(),
+                ticks=self.gatherer.ticks,
+                last_tick_age_s=self.gatherer.tick_age_s(),
                 fed_s=session.fed_s(now=now) if session is not None else 0.0,
                 errors=dict(+errors),
+                skipped=self.outlet.skipped,
             ),
             replace=True,
         )
@@ -422,14 +416,12 @@ class Worker:
 
 
 async def serve(settings: LineSettings, channel: runtime.Channel[Down]) -> None:
-    """Run the worker over its sockets."""
-    context: bus.Context[bus.Socket[bytes]] = bus.Context()
+    """Run the worker over its sockets; raises UsageError when somebody else writes its link files."""
+    outlet = Outlet(Path(settings.run_dir), settings.name, settings.testing)
     try:
-        socket = bus.push(context, Path(settings.run_dir))
-        outlet = Outlet(settings, lambda frame: bus.send_nowait(socket, frame))
         await Worker(settings, channel, outlet).run()
     finally:
-        context.destroy(linger=STOP_LINGER_MS)
+        outlet.close()
 
 
 def main() -> None:

@@ -1,93 +1,184 @@
-"""The router: takes batches from all workers, numbers them and publishes one message per topic to all subscribers.
+"""The router: takes batches from all workers, numbers them, journals them, and publishes one message per topic.
 
-One poll loop, no asyncio, and no tick is ever decoded.  Nothing that arrives can stop it: what is no batch is counted.
+One poll loop, no asyncio, and no tick is ever decoded.  A batch comes over the socket if all goes well; what did not
+is read from the worker's link file, from which the router also starts: start is recovery, there is no other path.
+Nothing that arrives can stop it: what is no batch is counted.
 """
 
+import heapq
 import logging
 import resource
-import secrets
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import msgspec
 
-from mcm import bus, runtime
+from mcm import bus, journaling, links, runtime
+from mcm.core.acceptance import Acceptance
 from mcm.core.control import Down, Failed, Ready, RouterReport, RouterSettings, Stop
 from mcm.core.errors import UsageError
 from mcm.core.exits import Exit
-from mcm.core.sequence import LinkPositions, Numbering, Step
-from mcm.core.wire import HEARTBEAT, WIRE_VERSION, Heartbeat, Message, decode_batch, encode_ticks
+from mcm.core.settings import Testing
+from mcm.core.wire import HEARTBEAT, WIRE_VERSION, Batch, Heartbeat, Message, decode_batch, encode_ticks
+from mcm.journaling import Journal
+from mcm.links import Incoming, Missing
 
 log = logging.getLogger("mcm.router")
 
 HEARTBEAT_S = 0.25
 REPORT_S = 1.0
+LOOK_S = 0.05
+LOOK_BYTES = 1024 * 1024
 BATCHES_PER_TURN = 200
 # Without descriptors libzmq aborts the process at the next subscriber (ipc_listener, EMFILE).
 LEAST_DESCRIPTORS = 4_096
 
 
 class Router:
-    """The state of the hot loop: where each link stands, which numbers come next, what has been counted."""
+    """Every link's files, the state of the number line, and the journal it is kept in.
 
-    def __init__(self, inlet: "bus.Socket[bytes]", outlet: "bus.Socket[bytes]") -> None:
-        self.inlet, self.outlet = inlet, outlet
-        self.numbers = Numbering(epoch=secrets.randbits(63))
-        self.links = LinkPositions()
-        self.received = self.published = self.lost_batches = self.rejected = 0
+    Attributes:
+        rejected: messages on the inlet, or records of a link, that were no batch.
+        skipped: batches that came by the file, because the socket did not bring them.
+    """
 
-    def drain_inlet(self, limit: int) -> int:
-        """Publish up to *limit* waiting batches; returns how many there were."""
-        for taken in range(limit):
-            frames = bus.receive_nowait(self.inlet)
-            if frames is None:
-                return taken
-            try:
-                (frame,) = frames
-                self.accept(frame)
-            except (msgspec.MsgspecError, ValueError) as error:
-                self.rejected += 1
-                log.warning("%d messages on the inlet were no batch so far; the newest: %s", self.rejected, error)
-        return limit
+    def __init__(self, run_dir: Path, acceptance: Acceptance, journal: Journal, testing: Testing) -> None:
+        self._run_dir, self._testing = run_dir, testing
+        self._chance = Random()
+        self.acceptance, self._journal = acceptance, journal
+        self._incoming: dict[str, Incoming] = {}
+        self._behind: set[str] = set()
+        self._outlet: bus.Socket[bytes] | None = None
+        self.rejected = self.skipped = 0
+        for name in {*links.names(run_dir), *acceptance.taken}:
+            self._link(name)
 
-    def accept(self, frame: bytes) -> None:
-        """Number and publish one batch; raise for anything else, before a number is used."""
-        batch = decode_batch(frame)
-        step, missing = self.links.step(batch.connection, batch.link_epoch, batch.sequence)
-        if step is Step.OLD:
+    def _link(self, name: str) -> Incoming:
+        if name not in self._incoming:
+            taken = self.acceptance.taken.get(name)
+            self._incoming[name] = Incoming(self._run_dir, name, taken, keep=self._testing.keep_links)
+        return self._incoming[name]
+
+    # --- batches
+
+    def recover(self) -> None:
+        """Take everything that the link files hold, in the order in which the workers read it."""
+        streams = [self._stored(name) for name in {*links.names(self._run_dir), *self._incoming}]
+        for batch in heapq.merge(*streams, key=lambda batch: batch.monotonic_ns):
+            self.accept(batch)
+
+    def _stored(self, name: str) -> Iterator[Batch]:
+        while found := list(self._link(name).read(LOOK_BYTES)):
+            for frame in found:
+                batch = self._readable(name, frame)
+                if batch is not None:
+                    yield batch
+
+    def _readable(self, name: str, found: bytes | Missing) -> Batch | None:
+        """The batch of a link's record; what is none, or should be there and is not, is counted."""
+        if isinstance(found, Missing):
+            log.warning("%s: the link file lacks batches %d to %d", name, found.first, found.last)
+            return None
+        try:
+            return decode_batch(found)
+        except msgspec.MsgspecError as error:
+            self._reject(error)
+            return None
+
+    def _reject(self, error: Exception) -> None:
+        self.rejected += 1
+        log.warning("%d messages on the inlet were no batch so far; the newest: %s", self.rejected, error)
+
+    def pushed(self, frames: list[bytes]) -> None:
+        """Take what came over the socket, if its turn is now; else its link's files are looked at."""
+        try:
+            (frame,) = frames
+            batch = decode_batch(frame)
+        except (msgspec.MsgspecError, ValueError) as error:
+            self._reject(error)
             return
-        if step is Step.GAP:
-            self.lost_batches += missing
-            log.warning("%s: %d batches were lost on the way to the router", batch.connection, missing)
-        number, send = self.numbers.number, self.outlet.send
-        connection, received_ns = batch.connection, batch.received_ns
-        for topic, ticks, encoded in batch.groups:
-            offset, sequence = number(topic, ticks)
-            send(Message(offset, sequence, received_ns, connection, msgspec.Raw(encoded)).encode(topic))
-            self.received += ticks
-            self.published += ticks
+        name = batch.connection
+        if self.acceptance.is_next(name, batch.link_epoch, batch.sequence):
+            self.accept(batch)
+            self._link(name).passed(batch.sequence, len(frame))
+        elif self.acceptance.missing_before(name, batch.link_epoch, batch.sequence) >= 0:
+            self._behind.add(name)
 
-    def drain_outlet(self) -> None:
-        """Read what subscribers sent (their subscriptions, which libzmq has acted on): unread, it would pile up."""
-        while bus.receive_nowait(self.outlet) is not None:
-            pass
+    def accept(self, batch: Batch) -> None:
+        """Number, journal and publish one batch, unless it is known."""
+        missing = self.acceptance.missing_before(batch.connection, batch.link_epoch, batch.sequence)
+        if missing < 0:
+            return
+        if missing:
+            self.acceptance.counters.lost_batches += missing
+            log.warning("%s: %d batches never reached the router", batch.connection, missing)
+        first_offset, record = self.acceptance.accept(batch)
+        self._journal.append(first_offset, record)
+        if self._outlet is not None:
+            send = self._outlet.send
+            for topic, message in record.frames(first_offset):
+                if not self._testing.drop_publish or self._chance.random() >= self._testing.drop_publish:
+                    send(message.encode(topic))
+
+    def look(self, *, at_all: bool) -> None:
+        """Read from the link files of those that are behind, or of all of them, at most 1 MiB each."""
+        for name in links.names(self._run_dir) if at_all else ():
+            self._link(name)
+        for name in list(self._incoming if at_all else self._behind):
+            found = list(self._link(name).read(LOOK_BYTES))
+            if not found:
+                self._behind.discard(name)
+            for stored in found:
+                batch = self._readable(name, stored)
+                if batch is None:
+                    continue
+                if self.acceptance.missing_before(name, batch.link_epoch, batch.sequence) >= 0:
+                    self.skipped += 1
+                self.accept(batch)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a link's files are known to hold more."""
+        return bool(self._behind)
+
+    def publish_on(self, outlet: "bus.Socket[bytes]") -> None:
+        """From here on, everything accepted is published."""
+        self._outlet = outlet
+
+    # --- once a second or so
 
     def beat(self) -> None:
         """Publish the heartbeat, from which subscribers learn what they may have missed."""
+        numbers, counters = self.acceptance.numbers, self.acceptance.counters
         totals = {
-            "messages": self.numbers.offset,
-            "ticks": self.published,
-            "lost_batches": self.lost_batches,
+            "messages": numbers.offset,
+            "ticks": counters.published,
+            "lost_batches": counters.lost_batches,
             "rejected": self.rejected,
         }
-        tick = Heartbeat(WIRE_VERSION, self.numbers.epoch, self.numbers.offset, totals)
-        message = Message(self.numbers.offset, 0, time.time_ns(), "router", msgspec.Raw(encode_ticks([tick])))
-        self.outlet.send(message.encode(HEARTBEAT))
+        tick = Heartbeat(WIRE_VERSION, numbers.epoch, numbers.offset, totals)
+        message = Message(numbers.offset, 0, time.time_ns(), "router", msgspec.Raw(encode_ticks([tick])))
+        if self._outlet is not None:
+            self._outlet.send(message.encode(HEARTBEAT))
 
     def report(self) -> RouterReport:
-        """What the supervisor is told once a second."""
-        return RouterReport(self.received, self.published, self.lost_batches, self.rejected)
+        """What the supervisor is told once a second; it also tells the workers what they may delete."""
+        for name, (epoch, sequence) in self.acceptance.taken.items():
+            link = self._link(name)
+            if link.epoch == epoch:
+                link.note_taken(sequence)
+        counters = self.acceptance.counters
+        return RouterReport(
+            counters.received,
+            counters.published,
+            counters.lost_batches,
+            self.rejected,
+            self.skipped,
+            self._journal.not_durable_since,
+        )
 
 
 def raise_descriptor_limit() -> None:
@@ -95,48 +186,85 @@ def raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < LEAST_DESCRIPTORS:
-        raise UsageError(
-            f"the limit of open files is {hard}, the router needs {LEAST_DESCRIPTORS}", "raise `ulimit -Hn`"
-        )
+        problem = f"the limit of open files is {hard}, the router needs {LEAST_DESCRIPTORS:,}"
+        raise UsageError(problem, "raise it with `ulimit -Hn`")
 
 
-def loop(router: Router, channel: runtime.Channel[Down]) -> None:
-    """Publish until told to stop; then publish what is still waiting."""
-    poller = bus.Poller()
-    for pollable in (router.inlet, router.outlet, channel):
-        poller.register(pollable, 1)  # readable
-    next_beat = next_report = time.monotonic()
-    while not channel.closed:
-        now = time.monotonic()
-        if now >= next_beat:
-            router.beat()
-            next_beat = now + HEARTBEAT_S
-        if now >= next_report:
-            channel.send(router.report(), replace=True)
-            next_report = now + REPORT_S
-        busy = router.drain_inlet(BATCHES_PER_TURN) == BATCHES_PER_TURN
-        router.drain_outlet()
-        ready = dict(poller.poll(0 if busy else max(0, int((next_beat - time.monotonic()) * 1_000))))
-        if channel.fileno() in ready and any(isinstance(record, Stop) for record in channel.receive()):
-            break
-    # The workers have left before the router is told to: what they sent is waiting here.
-    while router.drain_inlet(BATCHES_PER_TURN) or (poller.poll(20) and router.drain_inlet(BATCHES_PER_TURN)):
-        pass
-    router.beat()
+class Loop:
+    """Turns until told to stop: sockets first, then files, then what is due."""
+
+    def __init__(
+        self, router: Router, journal: Journal, inlet: "bus.Socket[bytes]", outlet: "bus.Socket[bytes]"
+    ) -> None:
+        self._router, self._journal, self._inlet, self._outlet = router, journal, inlet, outlet
+
+    def run(self, channel: runtime.Channel[Down]) -> None:
+        """Route until the channel says stop or closes; then publish what the links still hold."""
+        router = self._router
+        poller = bus.Poller()
+        for pollable in (self._inlet, self._outlet, channel):
+            poller.register(pollable, 1)  # readable
+        next_beat = next_report = next_look = time.monotonic()
+        while not channel.closed:
+            now = time.monotonic()
+            if now >= next_beat:
+                router.beat()
+                next_beat = now + HEARTBEAT_S
+            if now >= next_report:
+                channel.send(router.report(), replace=True)
+                next_report = now + REPORT_S
+            busy = self._drain_inlet()
+            if not busy and now >= next_look:
+                router.look(at_all=True)
+                next_look = now + LOOK_S
+            elif router.is_behind:
+                router.look(at_all=False)
+            self._drain_outlet()
+            self._journal.turn(now)
+            patience_s = 0.0 if busy or router.is_behind else min(next_beat, next_look) - time.monotonic()
+            ready = dict(poller.poll(max(0, int(patience_s * 1_000))))
+            if channel.fileno() in ready and any(isinstance(record, Stop) for record in channel.receive()):
+                break
+        # The workers have left before the router is told to, and everything they read is in their files.
+        self._drain_inlet()
+        router.recover()
+        channel.send(router.report(), replace=True)
+        router.beat()
+
+    def _drain_inlet(self) -> bool:
+        """Take waiting batches; whether there may be more."""
+        for _ in range(BATCHES_PER_TURN):
+            frames = bus.receive_nowait(self._inlet)
+            if frames is None:
+                return False
+            self._router.pushed(frames)
+        return True
+
+    def _drain_outlet(self) -> None:
+        """Read what subscribers sent (their subscriptions, which libzmq has acted on): unread, it would pile up."""
+        while bus.receive_nowait(self._outlet) is not None:
+            pass
 
 
 def serve(settings: RouterSettings, channel: runtime.Channel[Down]) -> None:
-    """Open the sockets and route over them; raises UsageError when that cannot be."""
+    """Recover, open the sockets and route over them; raises UsageError when that cannot be."""
     raise_descriptor_limit()
+    run_dir = Path(settings.run_dir)
+    retention = journaling.Retention(settings.retention_bytes, settings.retention_hours)
+    journal, acceptance = journaling.open_journal(run_dir, retention)
+    router = Router(run_dir, acceptance, journal, settings.testing)
+    router.recover()
+    journal.start()
     context: bus.Context[bus.Socket[bytes]] = bus.Context()
     try:
-        run_dir = Path(settings.run_dir)
         inlet, outlet = bus.pull(context, run_dir), bus.publisher(context, run_dir, settings.endpoints)
-        log.info("routing")
+        router.publish_on(outlet)
+        log.info("routing from offset %d on", acceptance.numbers.offset + 1)
         channel.send(Ready())
-        loop(Router(inlet, outlet), channel)
+        Loop(router, journal, inlet, outlet).run(channel)
         outlet.close()  # lingers 200 ms, for the last messages
-        log.info("stopped")
+        journal.close()
+        log.info("stopped at offset %d", acceptance.numbers.offset)
     finally:
         context.destroy(linger=200)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from mcm.core.settings import Testing
+
 __all__ = [
     "MAX_RECORD_BYTES",
     "Answered",
@@ -21,6 +23,8 @@ __all__ = [
     "LineSettings",
     "Problem",
     "Ready",
+    "ReplayReport",
+    "ReplaySettings",
     "Reply",
     "Request",
     "RouterReport",
@@ -53,24 +57,46 @@ class LineSettings(_Record, frozen=True):
 
     Attributes:
         name: of the connection; market: what it serves.
-        run_dir: absolute path, for the sockets.
+        run_dir: absolute path, for sockets and link files.
         api_key: travels here and nowhere else.
+        testing: faults on purpose.
     """
 
     name: str
     market: str
     run_dir: str
     api_key: str
+    testing: Testing = Testing()
 
     def __repr__(self) -> str:
         return f"LineSettings(name={self.name!r}, market={self.market!r}, api_key=hidden)"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What rich prints instead of asking repr, in a traceback for instance."""
+        return [("name", self.name), ("market", self.market), ("api_key", "hidden")]
+
 
 class RouterSettings(_Record, frozen=True):
-    """First record to the router: where its sockets are, and the tcp endpoints to publish on besides."""
+    """First record to the router.
+
+    Attributes:
+        run_dir: absolute path, for sockets, link files and the journal.
+        endpoints: tcp addresses to publish on besides.
+        retention_bytes, retention_hours: of the journal.
+        testing: faults on purpose.
+    """
 
     run_dir: str
     endpoints: tuple[str, ...] = ()
+    retention_bytes: int = 2**33
+    retention_hours: int = 24
+    testing: Testing = Testing()
+
+
+class ReplaySettings(_Record, frozen=True):
+    """First record to the replay process: where the journal is, and where its socket goes."""
+
+    run_dir: str
 
 
 class SimulatorSettings(_Record, frozen=True):
@@ -111,7 +137,7 @@ class Stop(_Record, frozen=True):
     """Finish what is in hand and exit 0; end of file means the same."""
 
 
-Down = LineSettings | RouterSettings | SimulatorSettings | Want | Dial | HangUp | Stop
+Down = LineSettings | RouterSettings | ReplaySettings | SimulatorSettings | Want | Dial | HangUp | Stop
 
 # --- up: child to supervisor ---------------------------------------------------------------------------------------
 
@@ -138,7 +164,8 @@ class LineReport(_Record, frozen=True):
         ticks: decoded and handed on.
         last_tick_age_s: seconds since the last tick, None before the first.
         fed_s: for how long the present line has been authenticated and carrying data, seconds.
-        errors: reason → count: events that could not be decoded, batches that the router did not take, …
+        errors: reason → count: events that could not be decoded, batches that no file holds, …
+        skipped: batches that the socket did not take; the router reads them from the link file.
     """
 
     state: str
@@ -149,6 +176,7 @@ class LineReport(_Record, frozen=True):
     last_tick_age_s: float | None
     fed_s: float
     errors: dict[str, int]
+    skipped: int = 0
 
 
 class Unconfirmed(_Record, frozen=True):
@@ -177,25 +205,42 @@ class LineClosed(_Record, frozen=True):
 
 
 class RouterReport(_Record, frozen=True):
-    """Once a second from the router's loop; its heartbeat.  Counts since the process started, in ticks unless said.
+    """Once a second from the router's loop; its heartbeat.
 
     Attributes:
-        received, published: ticks in and out.
-        lost_batches: jumps in the workers' sequences.
+        received, published: ticks in and out, since the journal's epoch began.
+        lost_batches: jumps in the workers' sequences that no file explains.
         rejected: messages on the inlet that were no batch.
+        skipped: batches read from link files, because the socket had not brought them.
+        not_durable_since: first offset that the journal does not have, when its disk is full.
     """
 
-    received: int
-    published: int
-    lost_batches: int
-    rejected: int
+    received: int = 0
+    published: int = 0
+    lost_batches: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    not_durable_since: int | None = None
+
+
+class ReplayReport(_Record, frozen=True):
+    """Once a second from the replay process's loop; its heartbeat.
+
+    Attributes:
+        head: last offset that it knows of.
+        requests, messages: answered and sent since the process started.
+    """
+
+    head: int
+    requests: int
+    messages: int
 
 
 class SimulatorReport(_Record, frozen=True):
     """Once a second from the simulator's loop; its heartbeat."""
 
 
-Up = Ready | Failed | LineReport | Unconfirmed | Answered | LineClosed | RouterReport | SimulatorReport
+Up = Ready | Failed | LineReport | Unconfirmed | Answered | LineClosed | RouterReport | ReplayReport | SimulatorReport
 
 # --- the control socket --------------------------------------------------------------------------------------------
 

@@ -8,11 +8,15 @@ it asks for a permit, and this object, fed with everything that happened, names 
 * The allowance of a market starts at the account's; an eviction lowers it to the lines that still stand.  The evicted
   line is parked, never redialled: when our own newest dial caused it (a half-open line still counts at the upstream),
   a redial would evict the newcomer in turn, for ever.
-* A parked line tries again, alone, after 60 s, doubling up to 30 min; a trial that stands for 10 s may be followed by
-  the next one.
+* A line without a place is parked.  It tries again, alone, after 60 s, doubling up to 30 min; a trial that stands for
+  10 s may be followed by the next one.  One that ends otherwise than by an eviction has proved nothing: 60 s again.
+* The place of a line whose worker has been gone for 5 s goes to a parked one.
 * After a line has died without a sign, the upstream may count it for some seconds more: the next dial waits 2 s.
-* A refused key stops its market until a human acts.
+* A refused key stops its market until a human acts: nobody who waits dials.  A line that was up meanwhile may ask
+  once itself; if its key is accepted, so is that of the others.
+* Of several lines that may dial, the one goes first that has waited longest, so that a dark market delays no other.
 
+Hence, per market: up + dialling + waiting ≤ allowed ≤ configured, and nobody waits who has no place.
 All times are monotonic seconds.
 """
 
@@ -32,6 +36,7 @@ HEALTHY_S = 60.0
 BACKOFF_S = (0.5, 60.0)
 STANDS_S = 10.0
 TRIAL_S = (60.0, 1_800.0)
+MISSING_S = 5.0  # a crashed worker is usually back within a second
 AFTER_SILENT_DEATH_S = 2.0
 
 
@@ -65,8 +70,10 @@ class LineState(Enum):
 class _Line:
     market: str
     present: bool = False
+    missing_since: float = math.inf
     state: LineState = LineState.WAITING
-    not_before: float = 0.0
+    dialled: float = -math.inf
+    not_before: float = -math.inf
     attempts: int = 0
     reason: str = ""
     detail: str = ""
@@ -74,14 +81,16 @@ class _Line:
 
 @dataclass
 class _Market:
+    """What is known of one market; *trial* is the line that tries upwards, seen up since *trial_up*."""
+
     configured: int
     allowed: int
-    last_dial: float = -math.inf
     hold_until: float = -math.inf
     last_eviction: float = -math.inf
     trial_delay_s: float = TRIAL_S[0]
-    trial_at: float = math.inf
+    trial_at: float = -math.inf
     trial: str | None = None
+    trial_up: float = math.inf
 
 
 @dataclass
@@ -108,6 +117,7 @@ class Governor:
         for market, number in Counter(self.lines.values()).items():
             allowed = min(number, self.max_connections)
             self._markets[market] = _Market(configured=allowed, allowed=allowed)
+            self._park_excess(market)
 
     # --- what happened ---
 
@@ -124,38 +134,49 @@ class Governor:
         line.present = False
         if line.state in {LineState.DIALLING, LineState.UP}:
             self._ended(name, line)
+            line.reason, line.detail = Reason.WORKER_DIED, "its process ended"
 
     def answered(self, name: str) -> None:
         """The upstream has accepted the line's key: it counts, and the permit is free."""
         line = self._lines[name]
         line.state, line.reason, line.detail = LineState.UP, "", ""
         self._release(name)
-        for other in self._of(line.market):
-            if other.state is LineState.REFUSED:  # the key is good after all
-                other.state = LineState.WAITING
+        for other in self._of(line.market, LineState.REFUSED):  # the key is good after all
+            other.state = LineState.WAITING
+        self._park_excess(line.market)
 
     def closed(self, name: str, reason: str, detail: str, *, now: float, fed_s: float) -> None:
         """The line ended after it had carried data for *fed_s* seconds, or its dial failed (0)."""
         line = self._lines[name]
         self._ended(name, line)
         line.reason, line.detail = reason, detail
-        if reason in {Reason.EVICTED, Reason.SLOT_TAKEN}:
-            line.state = LineState.PARKED
-            self._lower(line.market, now)
-        elif reason == Reason.AUTH_FAILED:
-            for other in self._of(line.market):
-                if other.state is not LineState.UP:
+        match reason:
+            case Reason.EVICTED:
+                line.state = LineState.PARKED
+                self._evicted(line.market, now)
+            case Reason.SLOT_TAKEN:
+                line.state = LineState.PARKED
+                self._crowded_out(line, now)
+            case Reason.AUTH_FAILED:
+                line.state = LineState.REFUSED
+                for other in self._of(line.market, LineState.WAITING):
                     other.state, other.reason, other.detail = LineState.REFUSED, reason, detail
-        elif reason != Reason.ASKED:
-            self._back_off(line, now=now, fed_s=fed_s)
-            if reason == Reason.NO_PONG:
-                self._markets[line.market].hold_until = now + AFTER_SILENT_DEATH_S
+            case Reason.ASKED:
+                pass
+            case _:
+                self._back_off(line, now=now, fed_s=fed_s)
+                if reason == Reason.NO_PONG:
+                    self._markets[line.market].hold_until = now + AFTER_SILENT_DEATH_S
 
     def _ended(self, name: str, line: _Line) -> None:
         line.state = LineState.WAITING
         self._release(name)
-        if self._markets[line.market].trial == name:
-            self._markets[line.market].trial = None
+        market = self._markets[line.market]
+        if market.trial == name:
+            # Back to where it was: who is given items must have a place of its own.
+            line.state = LineState.PARKED
+            market.trial, market.trial_at = None, line.dialled + TRIAL_S[0]
+            market.allowed -= 1
 
     def _release(self, name: str) -> None:
         if self._permit is not None and self._permit[0] == name:
@@ -169,72 +190,103 @@ class Governor:
         line.not_before = now + full_jitter(line.attempts, base_s=base_s, cap_s=cap_s, rng=self.rng)
         line.attempts += 1
 
-    def _lower(self, market_name: str, now: float) -> None:
-        """Allow no more than what still stands, park who waits, and plan a trial."""
+    def _evicted(self, market_name: str, now: float) -> None:
+        """Allow no more than what still stands, and plan a trial."""
         market = self._markets[market_name]
-        market.allowed = self._taken(market_name)
         since_s = now - market.last_eviction
         market.last_eviction = now
         if since_s > 2 * market.trial_delay_s + TRIAL_S[0]:
             market.trial_delay_s = TRIAL_S[0]
         elif since_s > STANDS_S:  # nearer ones are the same event, seen by several lines
             market.trial_delay_s = min(TRIAL_S[1], market.trial_delay_s * 2)
-        market.trial_at, market.trial = now + market.trial_delay_s, None
-        for line in self._of(market_name):
-            if line.state is LineState.WAITING:
-                line.state, line.reason = LineState.PARKED, Reason.EVICTED
-                line.detail = f"the account allows {market.allowed}"
+        market.trial, market.trial_at = None, now + market.trial_delay_s
+        market.allowed = self._taken(market_name)
+        self._park_excess(market_name)
+
+    def _crowded_out(self, line: _Line, now: float) -> None:
+        """Another mcm on this machine has the place.  The upstream was not asked, so the next trial is no later."""
+        market = self._markets[line.market]
+        market.trial_at = max(market.trial_at, now + TRIAL_S[0])
+        market.allowed = self._taken(line.market)
+        self._park_excess(line.market, line.reason, line.detail)
+
+    def _park_excess(self, market_name: str, reason: str = Reason.EVICTED, detail: str = "") -> None:
+        """Park those who wait for a place that is not there."""
+        allowed = self._markets[market_name].allowed
+        for line in self._of(market_name, LineState.WAITING)[max(0, allowed - self._taken(market_name)) :]:
+            line.state, line.reason, line.detail = LineState.PARKED, reason, detail or f"the account allows {allowed}"
 
     def revive(self, name: str) -> None:
         """A human acted: the line starts over at once, its back-off, refused key or parking forgotten."""
         line = self._lines[name]
         market = self._markets[line.market]
         line.attempts, line.not_before = 0, -math.inf
-        if line.state is LineState.REFUSED:
+        if line.state in {LineState.REFUSED, LineState.PARKED}:
             line.state = LineState.WAITING
-        elif line.state is LineState.PARKED:
-            line.state = LineState.WAITING
-            market.allowed = min(market.configured, max(market.allowed, self._taken(line.market) + 1))
+            claims = self._taken(line.market) + len(self._of(line.market, LineState.WAITING))
+            market.allowed = min(market.configured, max(market.allowed, claims))
+            self._park_excess(line.market)
 
     # --- what follows ---
 
     def next(self, *, now: float) -> str | None:
-        """The line that may dial now, if any; it holds the permit from here on."""
+        """The line that may dial now, if any; it holds the permit from here on.  To be asked several times a second."""
+        self._judge_trials(now)
+        self._replace_missing(now)
         if self._permit is not None and now - self._permit[1] < PERMIT_S:
             return None
-        for name, line in self._lines.items():
-            market = self._markets[line.market]
-            if (
-                line.state is LineState.WAITING
-                and line.present
-                and now >= max(line.not_before, market.hold_until)
-                and self._taken(line.market) < market.allowed
-            ):
-                return self._grant(name, line, now)
-        return self._try_upwards(now)
+        due = [(line.dialled, name) for name, line in self._lines.items() if line.present and self._is_due(line, now)]
+        if not due:
+            return None
+        _, name = min(due, key=lambda candidate: candidate[0])  # the first of equals: in the order of the settings
+        return self._grant(name, now)
 
-    def _try_upwards(self, now: float) -> str | None:
-        for name, line in self._lines.items():
-            market = self._markets[line.market]
-            if market.trial is not None and now - market.last_dial >= STANDS_S:
-                market.trial, market.trial_at = None, now  # it stands: the next one may try
-            if line.state is LineState.PARKED and line.present and market.trial is None and now >= market.trial_at:
-                market.trial, market.trial_at = name, math.inf
-                market.allowed = min(market.configured, self._taken(line.market) + 1)
-                return self._grant(name, line, now)
-        return None
+    def _judge_trials(self, now: float) -> None:
+        for market in self._markets.values():
+            if market.trial is not None and self._lines[market.trial].state is LineState.UP:
+                market.trial_up = min(market.trial_up, now)
+                if now - market.trial_up >= STANDS_S:
+                    market.trial, market.trial_at = None, now  # it stands: the next one may try
 
-    def _grant(self, name: str, line: _Line, now: float) -> str:
-        line.state = LineState.DIALLING
-        self._markets[line.market].last_dial = now
+    def _replace_missing(self, now: float) -> None:
+        for line in self._lines.values():
+            line.missing_since = math.inf if line.present else min(line.missing_since, now)
+            if line.state is LineState.WAITING and now - line.missing_since >= MISSING_S:
+                spare = next((other for other in self._of(line.market, LineState.PARKED) if other.present), None)
+                if spare is not None:
+                    line.state, line.reason, line.detail = spare.state, spare.reason, spare.detail
+                    spare.state = LineState.WAITING
+
+    def _is_due(self, line: _Line, now: float) -> bool:
+        market, taken = self._markets[line.market], self._taken(line.market)
+        if now < market.hold_until:
+            return False
+        if line.state is LineState.WAITING:
+            return now >= line.not_before and taken < market.allowed
+        return (
+            line.state is LineState.PARKED
+            and market.trial is None
+            and now >= market.trial_at
+            # Alone: as long as others have to come back, nobody could say whose dial was one too many.
+            and self.running(line.market) == market.allowed < market.configured
+            and not self._of(line.market, LineState.REFUSED)
+        )
+
+    def _grant(self, name: str, now: float) -> str:
+        line = self._lines[name]
+        market = self._markets[line.market]
+        if line.state is LineState.PARKED:
+            market.trial, market.trial_up = name, math.inf
+            market.allowed += 1
+        line.state, line.dialled = LineState.DIALLING, now
         self._permit = (name, now)
         return name
 
-    def _of(self, market: str) -> list[_Line]:
-        return [line for line in self._lines.values() if line.market == market]
+    def _of(self, market: str, *states: LineState) -> list[_Line]:
+        return [line for line in self._lines.values() if line.market == market and line.state in states]
 
     def _taken(self, market: str) -> int:
-        return sum(line.state in {LineState.UP, LineState.DIALLING} for line in self._of(market))
+        return len(self._of(market, LineState.UP, LineState.DIALLING))
 
     # --- what it looks like ---
 
@@ -263,9 +315,9 @@ class Governor:
         return self._lines[name].attempts
 
     def trial_in_s(self, market: str, *, now: float) -> float | None:
-        """Seconds until a parked line of *market* tries again; None when none will."""
-        at = self._markets[market].trial_at
-        return None if at == math.inf else max(0.0, at - now)
+        """Seconds until a parked line of *market* may try again; None when none is to, or one is trying."""
+        none_will = self._markets[market].trial is not None or not self._of(market, LineState.PARKED)
+        return None if none_will else max(0.0, self._markets[market].trial_at - now)
 
     def allowed(self, market: str) -> int:
         """How many lines of *market* the account is known to allow."""
@@ -273,4 +325,4 @@ class Governor:
 
     def running(self, market: str) -> int:
         """How many lines of *market* are up."""
-        return sum(line.state is LineState.UP for line in self._of(market))
+        return len(self._of(market, LineState.UP))

@@ -40,9 +40,10 @@ def describe(tick: Tick) -> str:
         case ForexQuote():
             return f"bid {_price(tick.bid_price)}   ask {_price(tick.ask_price)}"
         case EquityAgg() | FuturesAgg() | ForexAgg() | CryptoAgg():
-            prices = " ".join(_price(value) for value in (tick.open, tick.high, tick.low, tick.close))
-            volume = f"   volume {_size(tick.volume)}" if tick.volume is not None else ""
-            return f"{clock_ms(tick.start_timestamp)}   open high low close {prices}{volume}"
+            prices = zip("ohlc", (tick.open, tick.high, tick.low, tick.close), strict=True)
+            shown = " ".join(f"{letter} {_price(value)}" for letter, value in prices)
+            volume = f" v {_size(tick.volume)}" if tick.volume is not None else ""
+            return f"{clock_ms(tick.start_timestamp)} {shown}{volume}"
         case IndexValue() | LaunchpadValue():
             return f"value {_price(tick.value)}"
         case FairMarketValue():
@@ -59,7 +60,10 @@ def describe(tick: Tick) -> str:
 
 def clock(nanoseconds: int) -> str:
     """Time of day of a wall-clock stamp in nanoseconds, in the local time zone, to the millisecond."""
-    moment = dt.datetime.fromtimestamp(nanoseconds // 1_000_000 / 1e3, tz=dt.UTC).astimezone()
+    try:
+        moment = dt.datetime.fromtimestamp(nanoseconds // 1_000_000 / 1e3, tz=dt.UTC).astimezone()
+    except (ValueError, OverflowError, OSError):  # no time at all, or in another unit than documented
+        return "--:--:--.---"
     return moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1_000:03}"
 
 

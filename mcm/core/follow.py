@@ -164,6 +164,9 @@ class Follower:
         """Take a message; deliver it unless it is known or does not fit, which makes heads wanted."""
         if self.wanted is not None or self._verified is None:
             return None
+        if message.offset <= self._verified:
+            self.duplicates += 1
+            return None
         expected = self._expected.get(topic, 1)
         if message.sequence > expected:
             self._jumped = (topic, message)
@@ -197,21 +200,26 @@ class Follower:
 
     # --- what the replay brings ---
 
-    def heads(self, epoch: int, head: int, next_of: dict[bytes, int]) -> "list[Lost | Reset | Delivery]":
-        """The state of my topics that have changed since the offset asked for, at offset *head*."""
+    def heads(
+        self, epoch: int, head: int, next_of: dict[bytes, int], begins: int = 1
+    ) -> "list[Lost | Reset | Delivery]":
+        """The state of my topics that have changed since the offset asked for, at offset *head*.
+
+        *begins* is the first offset of the epoch: after a reset everything from there on follows.
+        """
         if self._epoch is None or self._verified is None:  # the first: from here on
             self._epoch, self._verified, self._expected, self._knows_all = epoch, head, dict(next_of), True
             return list(self._settle(head))
         if epoch != self._epoch:
-            before, self._epoch, self._verified, self._jumped = self._epoch, epoch, 0, None
+            before, self._epoch, self._verified, self._jumped = self._epoch, epoch, begins - 1, None
             self._expected, self._recent, self._knows_all = {}, {}, False
-            self.wanted = WantHeads(0)  # of the new epoch, from its beginning
+            self.wanted = WantHeads(0)
             return [Reset(before, epoch)]
         self._heads, self._head = next_of, head
         if head > self._verified and any(self._expected.get(topic, 0) < number for topic, number in next_of.items()):
             self.wanted = WantRange(self._verified + 1, head)
             return []
-        return list(self._settle(head))
+        return self._know_heads()
 
     def replayed(self, topic: bytes, message: Message) -> list[Lost | Delivery]:
         """A message of the range, in order: delivered unless it was before; what is missing before it is lost."""
@@ -235,16 +243,21 @@ class Follower:
         self._expected.clear()
         return lost
 
-    def range_ended(self) -> list[Lost | Delivery]:
+    def range_ended(self) -> "list[Lost | Reset | Delivery]":
         """The range is complete: what the heads count and the range did not bring is lost."""
-        events: list[Lost | Delivery] = []
+        events = [
+            self._lose(topic, expected, number - 1)
+            for topic, number in self._heads.items()
+            if (expected := self._expected.get(topic, number)) < number
+        ]
+        return [*events, *self._know_heads()]
+
+    def _know_heads(self) -> "list[Lost | Reset | Delivery]":
+        """Nothing more is to come up to the heads: from here on their numbers are what is expected."""
         for topic, number in self._heads.items():
-            expected = self._expected.setdefault(topic, number)
-            if number > expected:
-                events.append(self._lose(topic, expected, number - 1))
-                self._expected[topic] = number
-        self._knows_all = True  # without it, the heads of all topics had been asked for
-        return [*events, *self._settle(self._head)]
+            self._expected[topic] = max(number, self._expected.get(topic, number))
+        self._knows_all = True  # as long as it did not, the heads of all topics had been asked for
+        return list(self._settle(self._head))
 
     def _settle(self, head: int) -> "list[Lost | Delivery]":
         """Nothing is missing up to *head*; the message that did not fit now does, or was never journaled."""

@@ -26,7 +26,7 @@ class Liveness:
         self.heard = max(self.heard, now)
 
     def judge(self, now: float) -> float | None:
-        """For how long the child has been overdue, in seconds; None while it is in time."""
+        """For how many seconds nothing was heard, when that is longer than allowed; None while it is in time."""
         if self.judged is not None and now - self.judged > _JUDGE_SLEPT_S:
             self.heard = now
         self.judged = now

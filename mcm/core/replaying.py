@@ -76,11 +76,13 @@ class Heads(_Record, frozen=True):
     Attributes:
         epoch: of the journal.
         next_of: topic → sequence; topics that have not changed since the offset asked for are left out.
+        begins: first offset of this epoch.
     """
 
     epoch: int
     head: int
     next_of: dict[bytes, int]
+    begins: int
 
 
 class Messages(_Record, frozen=True):
@@ -126,14 +128,18 @@ def decode_answer(frame: bytes) -> Answer:
 
 
 class Selection:
-    """Which topics some SUB prefixes select; remembers its answers, because topics come again and again."""
+    """Which topics some SUB prefixes select; remembers its answers, because topics come again and again.
+
+    Everything (the empty prefix) means everything of the markets: mcm's own topics are named by who wants them.
+    """
 
     _REMEMBERED = 200_000
 
     def __init__(self, prefixes: Iterable[bytes]) -> None:
         prefixes = tuple(prefixes)
         self._exact = {prefix[:-1] for prefix in prefixes if prefix.endswith(b"\0")}
-        self._open = tuple(prefix for prefix in prefixes if not prefix.endswith(b"\0"))
+        self._open = tuple(prefix for prefix in prefixes if prefix and not prefix.endswith(b"\0"))
+        self._is_all = b"" in prefixes
         self._known: dict[bytes, bool] = {}
 
     def __contains__(self, topic: bytes) -> bool:
@@ -142,5 +148,7 @@ class Selection:
         if known is None:
             if len(self._known) >= self._REMEMBERED:
                 self._known.clear()
-            known = self._known[topic] = topic in self._exact or topic.startswith(self._open)
+            known = topic in self._exact or topic.startswith(self._open)
+            known = known or (self._is_all and not topic.startswith(b"mcm."))
+            self._known[topic] = known
         return known

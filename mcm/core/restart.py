@@ -2,6 +2,7 @@
 
 A sliding window, not a counter, decides about giving up; two windows, because one crash every 11 s passes "5 in 60 s"
 for ever.  The delay grows with the crashes since the last healthy life, and the first restart after one is immediate.
+A parked child gets one trial, not a new window: it is parked again, for longer, until it has lived a healthy life.
 """
 
 from collections.abc import Sequence
@@ -70,15 +71,21 @@ class Life:
 
 
 def decide(policy: Policy, lives: Sequence[Life], *, parkings: int, rng: Random) -> StartAt | Park | GiveUp:
-    """What follows the newest of *lives* (oldest first, at least one); *parkings* counts the parkings so far."""
-    now = lives[-1].ended
-    for limit, window_s in policy.windows:
-        crashes = sum(life.ended > now - window_s for life in lives)
-        if crashes >= limit:
-            if policy.essential:
-                return GiveUp(crashes, window_s)
+    """What follows the newest of *lives* (oldest first, at least one).
+
+    *parkings* counts all parkings so far; those before its last healthy life are forgiven.
+    """
+    now, full = lives[-1].ended, _full_window(policy, lives)
+    if policy.essential:
+        if full is not None:
+            return GiveUp(*full)
+    else:
+        # Without a parking there was no trial, and no need to read the history.
+        in_a_row = _parkings_in_a_row(policy, lives) if parkings else int(full is not None)
+        if in_a_row:
             first, longest = policy.trial_s
-            return Park(now + min(longest, first * 2.0**parkings), crashes, window_s)
+            pause_s = min(longest, first * 2.0 ** min(in_a_row - 1, 32))
+            return Park(now + pause_s, *(full or _crashes(policy.windows[-1][1], lives)))
     crashes_in_a_row = 0
     for life in reversed(lives):
         if life.healthy_s >= HEALTHY_S:
@@ -87,3 +94,24 @@ def decide(policy: Policy, lives: Sequence[Life], *, parkings: int, rng: Random)
     if crashes_in_a_row == 0:
         return StartAt(now)
     return StartAt(now + full_jitter(crashes_in_a_row - 1, base_s=0.25, cap_s=policy.max_delay_s, rng=rng))
+
+
+def _crashes(window_s: float, lives: Sequence[Life]) -> tuple[int, float]:
+    return sum(life.ended > lives[-1].ended - window_s for life in lives), window_s
+
+
+def _full_window(policy: Policy, lives: Sequence[Life]) -> tuple[int, float] | None:
+    """(crashes, seconds) of the first window that the newest life fills."""
+    counted = ((limit, *_crashes(window_s, lives)) for limit, window_s in policy.windows)
+    return next(((crashes, window_s) for limit, crashes, window_s in counted if crashes >= limit), None)
+
+
+def _parkings_in_a_row(policy: Policy, lives: Sequence[Life]) -> int:
+    """How often it was parked since its last healthy life, with what follows the newest life."""
+    in_a_row = 0
+    for count, life in enumerate(lives, start=1):
+        if life.healthy_s >= HEALTHY_S:
+            in_a_row = 0
+        if in_a_row or _full_window(policy, lives[:count]) is not None:
+            in_a_row += 1
+    return in_a_row

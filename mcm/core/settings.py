@@ -114,7 +114,7 @@ class Publish(_Section, frozen=True):
 
 
 class Journal(_Section, frozen=True):
-    """``[journal]``: how much of the past is kept (with later versions)."""
+    """``[journal]``: how much of the past is kept: the smallest of both and 10 % of the free disk."""
 
     retention_bytes: Annotated[int, Meta(ge=1_048_576, le=2**50)] = 8_589_934_592
     retention_hours: Annotated[int, Meta(ge=1, le=8_760)] = 24
@@ -151,7 +151,19 @@ class Simulator(_Section, frozen=True):
 
 
 class Testing(_Section, frozen=True):
-    """``[testing]``: faults on purpose, for loopback upstreams only.  There are none yet."""
+    """``[testing]``: faults on purpose, for upstreams on this machine only.
+
+    Attributes:
+        drop_push: share of the batches that workers do not send to the router, which then has to read their files.
+        drop_publish: share of the messages that the router does not send to subscribers, who then have to repair.
+        high_water_mark: messages that workers' sockets may hold.
+        keep_links: link files are not deleted, so that a test can compare with what each line received.
+    """
+
+    drop_push: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    drop_publish: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
+    keep_links: bool = False
 
 
 class Settings(_Section, frozen=True):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["AccountStatus", "ConnectionStatus", "RouterStatus", "Status", "overall", "summary"]
+__all__ = ["AccountStatus", "ConnectionStatus", "ProcessStatus", "RouterStatus", "Status", "overall", "summary"]
 
 
 class ConnectionStatus(msgspec.Struct):
@@ -37,8 +37,23 @@ class ConnectionStatus(msgspec.Struct):
     reason: str
 
 
+class ProcessStatus(msgspec.Struct):
+    """Any other process: its pid while it runs, its state, how often it was started again."""
+
+    pid: int | None
+    state: str
+    restarts: int
+
+
 class RouterStatus(msgspec.Struct):
-    """The router; received and published count ticks since its process started."""
+    """The router.
+
+    Attributes:
+        received, published: ticks, since the journal's epoch began.
+        lost_batches: on the way to it, and in no file; rejected: messages that were no batch.
+        skipped: batches that it read from link files, because the socket had not brought them.
+        not_durable_since: first offset that is in no file, while the disk is full; else null.
+    """
 
     pid: int | None
     state: str
@@ -47,6 +62,8 @@ class RouterStatus(msgspec.Struct):
     restarts: int
     lost_batches: int
     rejected: int
+    skipped: int
+    not_durable_since: int | None
 
 
 class AccountStatus(msgspec.Struct):
@@ -71,6 +88,7 @@ class Status(msgspec.Struct):
     uptime_s: float
     connections: dict[str, ConnectionStatus]
     router: RouterStatus
+    replay: ProcessStatus
     account: dict[str, AccountStatus]
     reason: str
     is_started: bool
@@ -84,7 +102,11 @@ def overall(
     connections: Mapping[str, ConnectionStatus], router: str, unplaced: int, *, was_ready: bool
 ) -> tuple[str, str]:
     """(state, reason) of the whole, from its parts."""
-    troubles = [f"{name} {line.state}: {line.reason}" for name, line in connections.items() if line.reason]
+    reasons: dict[str, list[str]] = {}
+    for name, line in connections.items():
+        if line.reason:
+            reasons.setdefault(f"{line.state}: {line.reason}", []).append(name)
+    troubles = [f"{', '.join(names)} {words}" for words, names in reasons.items()]
     if router != "ready" and was_ready:
         troubles.insert(0, f"the router is {router}")
     if unplaced:
@@ -93,8 +115,10 @@ def overall(
         return "degraded", "; ".join(troubles)
     if router == "ready" and all(line.state == "live" for line in connections.values()):
         return "ready", ""
-    waiting = ", ".join(f"{name} is {line.state}" for name, line in connections.items() if line.state != "live")
-    return ("degraded" if was_ready else "starting"), waiting
+    waiting = [f"{name} is {line.state}" for name, line in connections.items() if line.state != "live"]
+    if router != "ready":
+        waiting.insert(0, f"the router is {router}")
+    return ("degraded" if was_ready else "starting"), ", ".join(waiting)
 
 
 def summary(status: Status) -> str:

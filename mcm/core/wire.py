@@ -6,7 +6,7 @@ message costs 3–5 times as much, and the zero byte ends the topic, so that ``s
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -30,7 +30,7 @@ class Group(NamedTuple):
     """All ticks of one topic in a batch: *ticks* is their list, msgpack encoded, *length* how many."""
 
     topic: bytes
-    length: int
+    length: Annotated[int, msgspec.Meta(ge=1)]  # a number line never stands still or runs backwards
     ticks: bytes
 
 
@@ -81,7 +81,10 @@ class Message(msgspec.Struct, array_like=True, gc=False):
         topic, zero, body = frame.partition(b"\0")
         if not zero:
             raise msgspec.DecodeError("no topic: the frame holds no zero byte")
-        return topic, _decode_message(body)
+        try:
+            return topic, _decode_message(body)
+        except _FOREIGN as problem:
+            raise msgspec.DecodeError(f"no message: {problem}") from problem
 
 
 class Heartbeat(msgspec.Struct, tag="heartbeat", tag_field="ev"):
@@ -100,6 +103,8 @@ class Heartbeat(msgspec.Struct, tag="heartbeat", tag_field="ev"):
     totals: dict[str, int]
 
 
+# What msgspec lets through from Python: text that is no UTF-8, and nesting beyond the recursion limit.
+_FOREIGN = (UnicodeDecodeError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 _decode_batch = msgspec.msgpack.Decoder(Batch).decode
 _decode_message = msgspec.msgpack.Decoder(Message).decode
@@ -112,7 +117,10 @@ def encode_batch(batch: Batch) -> bytes:
 
 def decode_batch(frame: bytes) -> Batch:
     """The batch in *frame*; msgspec.DecodeError for anything else."""
-    return _decode_batch(frame)
+    try:
+        return _decode_batch(frame)
+    except _FOREIGN as problem:
+        raise msgspec.DecodeError(f"no batch: {problem}") from problem
 
 
 def encode_ticks(ticks: Sequence[object]) -> bytes:

@@ -25,7 +25,11 @@ def run_standalone(settings: SimulatorSettings) -> int:
 
     def ready(port: int, orders_port: int) -> None:
         print(  # noqa: T201 - what scripts wait for
-            f"simulator: listening on {settings.host}:{port}, orders on {settings.host}:{orders_port}", flush=True
+            f"simulator: listening on {settings.host}:{port}, orders on {settings.host}:{orders_port}\n"
+            f"  feed    ws://{settings.host}:{port}/stocks (or options, indices, forex, crypto, futures), any key\n"
+            f"  orders  POST http://{settings.host}:{orders_port}/orders/NAME; report: GET /report\n"
+            "  Ctrl-C ends it",
+            flush=True,
         )
 
     try:

@@ -340,12 +340,15 @@ def test_manual_does_not_depend_on_the_order_of_the_wishes(
     )
 
 
-def test_thirty_thousand_items_are_planned_in_less_than_a_third_of_a_second() -> None:
+def test_twice_as_many_items_cost_about_twice_as_much() -> None:
     lines = [Connection(name=f"line-{number}") for number in range(10)]
-    wanted = [Wish("stocks", f"{channel}.S{number}") for number in range(15_000) for channel in "TQ"]
 
-    started = time.process_time()
-    result = plan(lines, wanted, strategy="manual", available=[line.name for line in lines[1:]])
+    def cost_s(symbols: int) -> float:
+        wanted = [Wish("stocks", f"{channel}.S{number}") for number in range(symbols) for channel in "TQ"]
+        started = time.process_time()
+        result = plan(lines, wanted, strategy="manual", available=[line.name for line in lines[1:]])
+        taken_s = time.process_time() - started
+        assert sum(map(len, result.carries.values())) == 2 * symbols
+        return taken_s
 
-    assert time.process_time() - started < 0.3
-    assert sum(map(len, result.carries.values())) == 30_000
+    assert min(cost_s(16_000) for _ in range(3)) < 5 * min(cost_s(8_000) for _ in range(3))

@@ -186,7 +186,7 @@ def test_an_error_names_file_key_value_what_is_allowed_and_what_was_meant(text: 
             "connections[0].run_dir",
             "it belongs to the top of the file, above the first [section]",
         ),
-        ("[testing]\ncrash = 1", "testing.crash", "no key is known here yet"),
+        ("[testing]\ncrash = 1", "testing.crash", "known here: drop_push, drop_publish, high_water_mark, keep_links"),
         ("[[connections]]", "connections[0].name", "give a text in quotes"),
         (LINE + '[[watchlists]]\nname = "x"', "watchlists[0].channels", "give a list of texts"),
     ],

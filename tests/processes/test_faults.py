@@ -1,5 +1,6 @@
 """What the vendor and the operating system do to a running mcm, and what must be left of it."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -125,7 +126,8 @@ def test_a_worker_that_crashes_again_and_again_is_parked_and_its_topics_are_carr
     def kill_it(status: Status) -> bool:
         line = status.connections["primary"]
         if line.pid is not None and line.state in {"live", "connecting"}:
-            os.kill(line.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(line.pid, signal.SIGKILL)
         return line.state == "parked"
 
     mcm.wait(kill_it, because="five crashes within a minute are enough", within_s=60)

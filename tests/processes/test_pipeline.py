@@ -97,7 +97,7 @@ def test_tail_says_at_once_that_nobody_carries_a_symbol(three_lines: tuple[Simul
         said = tail.stderr.readline()
         tail.terminate()
 
-    assert said == "mcm: no connection carries T.NOBODY yet; `mcm check` shows what is carried\n"
+    assert said == "mcm: no connection carries T.NOBODY; Waiting for it, Ctrl-C ends\n"
 
 
 def test_tail_ends_when_mcm_stops(three_lines: tuple[Simulator, Mcm]) -> None:
@@ -117,7 +117,7 @@ def test_the_built_in_simulator_feeds_the_packaged_configuration(mcm: Mcm) -> No
     started = mcm.command("start", "--detach", "--run-dir", str(mcm.run_dir))
 
     assert started.returncode == 0, started.stderr
-    assert "3 of 3 connections live" in started.stdout
+    assert "with 3 of 3 connections live" in started.stdout
     assert len(mcm.cli("tail", "AAPL", "--count", "2").stdout.splitlines()) == 2
     assert mcm.cli("stop").stdout == "stopped\n"
     assert mcm.processes() == {}

@@ -1,0 +1,186 @@
+"""The router's journal: everything that was published, with heads beside it, and how the router finds itself in it.
+
+When the disk is full the feed goes on: what is published then stands in no file, and status says since when.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mcm.core.acceptance import Acceptance
+from mcm.core.record import Accepted, decode_record, encode_record
+from mcm.core.sequence import Numbering
+from mcm.journal import (
+    BackgroundSync,
+    Behind,
+    EpochChanged,
+    LogFull,
+    Reader,
+    SnapshotWriter,
+    Writer,
+    extents,
+    read_snapshot,
+    recover,
+)
+
+__all__ = ["Journal", "Retention", "journal_directory", "open_journal"]
+
+log = logging.getLogger("mcm.router")
+
+SNAPSHOT_EVERY_BYTES = 32 * 1024 * 1024
+SNAPSHOT_EVERY_S = 60.0
+TRIM_EVERY_S = 10.0
+FREE_DISK_SHARE = 0.1
+_READ_BYTES = 4 * 1024 * 1024
+
+
+def journal_directory(run_dir: Path) -> Path:
+    """Where the journal of a run directory lies."""
+    return run_dir / "journal"
+
+
+class Retention:
+    """How much of the past is kept: so many bytes, but never more than a tenth of the free disk, and so many hours."""
+
+    def __init__(self, max_bytes: int, max_hours: int) -> None:
+        self._max_bytes, self._max_ns = max_bytes, max_hours * 3_600 * 10**9
+
+    def apply(self, writer: Writer) -> None:
+        """Delete what is too much or too old."""
+        disk = os.statvfs(writer.directory)
+        free = disk.f_bavail * disk.f_frsize
+        allowed = min(self._max_bytes, int((free + writer.size_bytes) * FREE_DISK_SHARE))
+        dropped = writer.trim(max_bytes=allowed, older_than_ns=time.time_ns() - self._max_ns)
+        if dropped is not None:
+            log.info("the journal let offsets %d to %d go (%d bytes)", dropped.first, dropped.end - 1, dropped.size)
+
+
+class Journal:
+    """The writing side.
+
+    Attributes:
+        not_durable_since: offset of the first published message that the journal does not have; None when it has all.
+    """
+
+    def __init__(self, writer: Writer, acceptance: Acceptance, retention: Retention) -> None:
+        self._writer, self._acceptance, self._retention = writer, acceptance, retention
+        self._sync = BackgroundSync(writer)
+        self._snapshot: SnapshotWriter | None = None
+        self._slices: Iterator[bytes] = iter(())
+        self._snapshot_size, self._snapshot_at, self._trim_at = writer.size_bytes, 0.0, 0.0
+        self.not_durable_since: int | None = None
+
+    def start(self) -> None:
+        """Begin to sync in the background."""
+        self._sync.start()
+
+    def append(self, first_offset: int, record: Accepted) -> None:
+        """Keep *record*; to be called before anything of it is published."""
+        try:
+            self._writer.append(first_offset, record.received_ns, encode_record(record))
+        except LogFull as error:
+            if self.not_durable_since is None:
+                self.not_durable_since = first_offset
+                self._writer.suspend()
+                log.error("not durable since offset %d: %s", first_offset, error)
+            return
+        if self.not_durable_since is not None:
+            log.warning("durable again from offset %d on; %d to %d are in no file", first_offset,
+                        self.not_durable_since, first_offset - 1)  # fmt: skip
+            self.not_durable_since = None
+            # Readers name the hole between the offsets; this router still knows every number it gave.
+            self._writer.resume()
+
+    def turn(self, now: float) -> None:
+        """A slice of whatever is due: heads, retention.  Less than a millisecond."""
+        if self._snapshot is not None:
+            self._write_slice()
+        elif now >= self._snapshot_at or self._writer.size_bytes - self._snapshot_size > SNAPSHOT_EVERY_BYTES:
+            self._snapshot_at = now + SNAPSHOT_EVERY_S
+            self._begin_snapshot()
+        elif now >= self._trim_at:
+            self._trim_at = now + TRIM_EVERY_S
+            self._retention.apply(self._writer)
+            self._snapshot_size = min(self._snapshot_size, self._writer.size_bytes)
+
+    def _begin_snapshot(self) -> None:
+        writer = self._writer
+        if self.not_durable_since is not None:
+            return
+        try:
+            self._snapshot = SnapshotWriter(writer.directory, writer.epoch, self._acceptance.numbers.offset + 1)
+        except LogFull as error:
+            log.warning("no heads were written: %s", error)
+            return
+        self._snapshot_size = writer.size_bytes
+        self._slices = self._acceptance.slices()
+
+    def _write_slice(self) -> None:
+        assert self._snapshot is not None
+        try:
+            part = next(self._slices, None)
+            if part is not None:
+                self._snapshot.write(part)
+                return
+            self._snapshot.commit()
+        except LogFull as error:
+            log.warning("no heads were written: %s", error)
+            self._snapshot.abandon()
+        self._snapshot = None
+
+    def close(self) -> None:
+        """Heads, sync, and the mark of a clean end."""
+        if self._snapshot is None:
+            self._begin_snapshot()
+        while self._snapshot is not None:
+            self._write_slice()
+        self._sync.stop()
+        try:
+            self._writer.close()
+        except OSError as error:
+            log.error("the journal could not be closed cleanly: %s", error)
+
+
+def open_journal(run_dir: Path, retention: Retention) -> tuple[Journal, Acceptance]:
+    """The journal of *run_dir* and the state it leads to; UsageError where its directory cannot be written."""
+    directory = journal_directory(run_dir)
+    recovered = recover(directory)
+    writer = Writer(recovered)
+    acceptance = Acceptance(Numbering(writer.epoch))
+    began = time.monotonic()
+    if recovered.epoch is not None:
+        _restore(directory, recovered.epoch, acceptance)
+    if writer.epoch != recovered.epoch:
+        if recovered.epoch is not None:
+            log.error("a new journal epoch begins: %s; every subscriber is told", recovered.new_epoch_because)
+        # What the links delivered was published under the old epoch; only the numbers mean nothing any more.
+        acceptance = Acceptance(Numbering(writer.epoch, offset=max(0, writer.floor - 1)), taken=acceptance.taken)
+    log.info("recovered up to offset %d in %.2f s", acceptance.numbers.offset, time.monotonic() - began)
+    return Journal(writer, acceptance, retention), acceptance
+
+
+def _restore(directory: Path, epoch: int, acceptance: Acceptance) -> None:
+    """Heads, then every record behind them."""
+    reader = Reader(directory, epoch=epoch)
+    snapshot = read_snapshot(directory, epoch)
+    if snapshot is not None:
+        for part in snapshot.chunks:
+            acceptance.load(part)
+        acceptance.numbers.offset = snapshot.number - 1
+        reader.seek(snapshot.number)
+    else:
+        reader.seek(min(extent.first for extent in extents(directory) if extent.epoch == epoch))
+    try:
+        while True:
+            try:
+                records = reader.read(_READ_BYTES)
+            except (Behind, EpochChanged):
+                continue
+            if not records or reader.epoch != epoch:
+                break
+            for number, _, payload in records:
+                acceptance.restore(number, decode_record(payload))
+    finally:
+        reader.close()

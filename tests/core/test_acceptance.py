@@ -1,0 +1,90 @@
+"""A router that starts again is what it was, wherever it was killed."""
+
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcm.core.acceptance import Acceptance
+from mcm.core.record import Accepted, decode_record, encode_record
+from mcm.core.sequence import Numbering
+from mcm.core.wire import Batch, Group, encode_ticks
+
+TOPICS = [b"stocks.T.A", b"stocks.T.B", b"crypto.XT.X"]
+GROUPS = st.lists(
+    st.tuples(st.sampled_from(TOPICS), st.integers(1, 5)), min_size=0, max_size=3, unique_by=lambda g: g[0]
+)
+BATCHES = st.lists(st.tuples(st.sampled_from(["primary", "secondary"]), GROUPS), max_size=30)
+
+
+def batches_of(drawn: list[tuple[str, list[tuple[bytes, int]]]]) -> list[Batch]:
+    sequences = {"primary": 0, "secondary": 0}
+    batches = []
+    for stamp, (name, groups) in enumerate(drawn):
+        sequences[name] += 1
+        made = [Group(topic, length, encode_ticks(list(range(length)))) for topic, length in groups]
+        batches.append(Batch(name, 7, sequences[name], stamp, stamp, made))
+    return batches
+
+
+@given(BATCHES, st.data())
+def test_a_snapshot_and_the_records_behind_its_number_give_the_state_again(
+    drawn: list[tuple[str, list[tuple[bytes, int]]]], data: st.DataObject
+) -> None:
+    batches = batches_of(drawn)
+    acceptance = Acceptance(Numbering(epoch=1))
+    begins = data.draw(st.integers(0, len(batches)))
+    journal: list[tuple[int, Accepted]] = []
+    parts: list[bytes] = []
+    number = 0
+    slices: Iterator[bytes] = iter(())
+
+    for index, batch in enumerate(batches):
+        if index == begins:
+            number, slices = acceptance.numbers.offset + 1, acceptance.slices()
+        parts += [part for part in [next(slices, None)] if part is not None]  # the state changes between two slices
+        journal.append(acceptance.accept(batch))
+    if begins == len(batches):
+        number, slices = acceptance.numbers.offset + 1, acceptance.slices()
+    parts += slices
+
+    again = Acceptance(Numbering(epoch=1))
+    for part in parts:
+        again.load(part)
+    again.numbers.offset = number - 1
+    for first_offset, record in journal:
+        if first_offset >= number:
+            again.restore(first_offset, decode_record(encode_record(record)))
+
+    assert again.numbers == acceptance.numbers
+    assert again.taken == acceptance.taken
+    assert again.counters == acceptance.counters
+
+
+@given(BATCHES)
+def test_every_tick_gets_the_next_number_of_its_topic_and_every_message_the_next_offset(
+    drawn: list[tuple[str, list[tuple[bytes, int]]]],
+) -> None:
+    acceptance = Acceptance(Numbering(epoch=1))
+
+    accepted = [acceptance.accept(batch) for batch in batches_of(drawn)]
+    frames = [frame for first_offset, record in accepted for frame in record.frames(first_offset)]
+
+    assert [message.offset for _, message in frames] == list(range(1, len(frames) + 1))
+    for topic in TOPICS:
+        sequence = 1
+        for _, message in (frame for frame in frames if frame[0] == topic):
+            assert message.sequence == sequence
+            sequence += len(bytes(message.ticks)) - 1  # a fixarray of small integers: one byte each, and its head
+
+
+def test_a_batch_is_the_next_one_a_known_one_or_leaves_some_out() -> None:
+    acceptance = Acceptance(Numbering(epoch=1))
+    acceptance.accept(Batch("primary", 7, 1, 0, 0, []))
+
+    assert acceptance.is_next("primary", 7, 2)
+    assert acceptance.missing_before("primary", 7, 2) == 0
+    assert acceptance.missing_before("primary", 7, 1) < 0
+    assert acceptance.missing_before("primary", 7, 5) == 3
+    assert acceptance.missing_before("primary", 8, 1) == 0
+    assert acceptance.missing_before("secondary", 9, 3) == 2
