@@ -213,7 +213,6 @@ def test_an_account_with_one_connection_ends_with_one_line_that_carries_everythi
         because="one line carries every topic",
     )
 
-    assert sorted(line.state for line in status.connections.values()) == ["live", "parked", "parked"]
     assert status.state == "degraded"
     assert "the account allows 1, running 1 of 3" in status.reason
     (standing,) = simulator.remote.report().open_connections()
