@@ -19,7 +19,8 @@ import msgspec
 
 import mcm
 from mcm import configuration, locks
-from mcm.client import Control, carried, find_run_dir
+from mcm.cli_past import gaps, journal, ledger, places, run_dir_of
+from mcm.client import Control, carried
 from mcm.configuration import Configuration
 from mcm.console import hints
 from mcm.core import assignment, topics
@@ -65,23 +66,6 @@ class Commands(click.Group):
             ctx.exit(Exit.OK)
 
 
-def _places(command: Command) -> Command:
-    """The two options that every command has."""
-    for option in (
-        click.option("--run-dir", type=click.Path(path_type=Path), help="Its sockets and logs; see `mcm --help`."),
-        click.option("--config", type=click.Path(path_type=Path), help="Configuration file; see `mcm --help`."),
-    ):
-        command = option(command)
-    return command
-
-
-def _run_dir(config: Path | None, run_dir: Path | None) -> Path:
-    """Which mcm a client command is about."""
-    if run_dir is not None:
-        return run_dir.expanduser().absolute()
-    return configuration.load(config, os.environ).run_dir if config is not None else find_run_dir()
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
     """Hold an account's few market-data connections once, and share the merged stream with any number of programs.
@@ -102,7 +86,7 @@ def main() -> None:
 
 
 @main.command()
-@_places
+@places
 @click.option("--detach", is_flag=True, help="Return once it is ready, and leave it running.")
 @click.option("--quiet", is_flag=True, help="No summary; warnings only.")
 def start(config: Path | None, run_dir: Path | None, *, detach: bool, quiet: bool) -> None:
@@ -162,13 +146,13 @@ def _status_of(run_dir: Path, pid: int) -> Status | None:
 
 
 @main.command()
-@_places
+@places
 def stop(config: Path | None, run_dir: Path | None) -> None:
     """Stop a running mcm in order.
 
     Lines are closed, what they sent is published, then the processes end.
     """
-    place = _run_dir(config, run_dir)
+    place = run_dir_of(config, run_dir)
     with Control(place) as control:
         pid = control.ask("stop", answer=dict[str, int])["pid"]
     if not _ended(pid, STOP_LIMIT_S):
@@ -190,14 +174,14 @@ def _ended(pid: int, within_s: float) -> bool:
 
 
 @main.command()
-@_places
+@places
 @click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON document.")
 def status(config: Path | None, run_dir: Path | None, *, as_json: bool) -> None:
     """Show every connection.
 
     Its state, topics and rate, and why it is not live if it is not.
     """
-    with Control(_run_dir(config, run_dir)) as control:
+    with Control(run_dir_of(config, run_dir)) as control:
         state = control.status()
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(state), indent=2).decode())
@@ -269,7 +253,7 @@ def _duration(seconds: float) -> str:
 
 
 @main.command()
-@_places
+@places
 def check(config: Path | None, run_dir: Path | None) -> None:
     """Check a configuration, show its plan.
 
@@ -304,7 +288,7 @@ def _in_words(items: tuple[str, ...], shown: int = 8) -> str:
 
 @main.command()
 @click.argument("topic", nargs=-1, required=True)
-@_places
+@places
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per tick.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many ticks.")
 def tail(
@@ -319,7 +303,7 @@ def tail(
     or all symbols of a channel    stocks.T.*
     or everything                  '*'
     """  # noqa: D301
-    place = _run_dir(config, run_dir)
+    place = run_dir_of(config, run_dir)
     _warn_of_silence(place, topic)
     complain = lambda problem: click.echo(f"mcm: {problem}", err=True)  # noqa: E731
     with contextlib.suppress(KeyboardInterrupt), Subscriber(topic, run_dir=place, on_gap=complain) as subscriber:
@@ -361,14 +345,14 @@ def _as_json(current: Current, tick: Tick) -> str:
 
 @main.command()
 @click.argument("name")
-@_places
+@places
 def restart(name: str, config: Path | None, run_dir: Path | None) -> None:
     """Restart a connection, the router, …
 
     NAME is a connection, `router`, `replay` or `simulator`; the others go on.  A connection that was parked, or
     whose key was refused, tries again at once.
     """
-    with Control(_run_dir(config, run_dir)) as control:
+    with Control(run_dir_of(config, run_dir)) as control:
         control.ask("restart", {"name": name}, answer=dict[str, str])
     click.echo(f"{name} is being restarted")
 
@@ -395,10 +379,14 @@ def simulator(config: Path | None, run_dir: Path | None, options: tuple[str, ...
 
 
 @main.command()
-@_places
+@places
 def version(config: Path | None, run_dir: Path | None) -> None:
     """Print the version, also of a running mcm."""
     click.echo(f"mcm {mcm.__version__}")
     if config is not None or run_dir is not None:
-        with Control(_run_dir(config, run_dir)) as control:
+        with Control(run_dir_of(config, run_dir)) as control:
             click.echo(f"running: {control.status().version}")
+
+
+for _command in (gaps, journal, ledger):
+    main.add_command(_command)

@@ -156,7 +156,10 @@ def open_journal(run_dir: Path, retention: Retention) -> tuple[Journal, Acceptan
         if recovered.epoch is not None:
             log.error("a new journal epoch begins: %s; every subscriber is told", recovered.new_epoch_because)
         # What the links delivered was published under the old epoch; only the numbers mean nothing any more.
-        acceptance = Acceptance(Numbering(writer.epoch, offset=max(0, writer.floor - 1)), taken=acceptance.taken)
+        numbers = Numbering(writer.epoch, offset=max(0, writer.floor - 1))
+        acceptance = Acceptance(numbers, taken=acceptance.taken, arbiter=acceptance.arbiter)
+    if acceptance.doubts:
+        log.warning("%d records could not be arbitrated again: lines rejoin instead", acceptance.doubts)
     log.info("recovered up to offset %d in %.2f s", acceptance.numbers.offset, time.monotonic() - began)
     return Journal(writer, acceptance, retention), acceptance
 
@@ -182,5 +185,6 @@ def _restore(directory: Path, epoch: int, acceptance: Acceptance) -> None:
                 break
             for number, _, payload in records:
                 acceptance.restore(number, decode_record(payload))
+        acceptance.recovered()
     finally:
         reader.close()

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from random import Random
 
 from mcm import locks
+from mcm.carrying import Carrying
 from mcm.children import Child, Recipe, log_path
 from mcm.configuration import Configuration
-from mcm.core import assignment, restart
 from mcm.core import massive as vendor
+from mcm.core import restart
 from mcm.core.control import (
     Answered,
+    Confirmed,
     Dial,
     LineClosed,
     LineReport,
@@ -29,14 +31,17 @@ from mcm.core.control import (
     in_chunks,
 )
 from mcm.core.dialling import Governor, LineState, Reason
+from mcm.core.fitness import Fitness
 from mcm.core.settings import Testing
 from mcm.core.status import AccountStatus, ConnectionStatus
+from mcm.herald import Herald
 
 __all__ = ["Lines"]
 
 log = logging.getLogger("mcm.supervisor")
 
 RATE_WINDOW_S = 5.0
+LONGEST_SILENCE_NS = 180 * 10**9  # no line that is silent for longer is still taken for living
 
 
 @dataclass
@@ -87,10 +92,12 @@ class Lines:
     Attributes:
         children: name → worker.
         feed: where to dial; None until it is known (the built-in simulator picks its port).
-        plan: what each connection carries at present.
+        carrying: what each connection carries, and what is missing.
     """
 
-    def __init__(self, configuration: Configuration, rng: Random, *, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, configuration: Configuration, herald: Herald, rng: Random, *, changed: Callable[[], None]
+    ) -> None:
         self._configuration, self._changed = configuration, changed
         settings = configuration.settings
         connections = [connection for connection in settings.connections if connection.enabled]
@@ -102,10 +109,11 @@ class Lines:
             name: Child(name, self._recipe(name, line.market), self, rng) for name, line in self._lines.items()
         }
         self.feed: str | None = None
-        self._wishes = assignment.wishes(settings)
-        self._available: frozenset[str] | None = None
-        self.plan = assignment.Plan({}, {})
-        self._replan()
+        self._fitness = Fitness()
+        markets = {name: line.market for name, line in self._lines.items()}
+        self.carrying = Carrying(settings, markets, herald, self._tell)
+        self._available = self._may_carry()
+        self.carrying.replan(self._available)
 
     def _recipe(self, name: str, market: str) -> Recipe:
         configuration = self._configuration
@@ -134,12 +142,16 @@ class Lines:
                     child.healthy_since = now
             case Unconfirmed(first, items):
                 line.unconfirmed = dict(items) if first else line.unconfirmed | items
+            case Confirmed(first, items):
+                self.carrying.confirmed(child.name, items, is_new_list=first)
             case Answered():
                 line.opened += 1
                 self._governor.answered(child.name)
-            case LineClosed(reason, detail, fed_s):
+            case LineClosed(reason, detail, fed_s, last_ns):
                 if reason != Reason.ASKED:
                     line.errors[reason] += 1
+                since_ns = max(last_ns, time.time_ns() - LONGEST_SILENCE_NS)
+                self.carrying.line_ended(child.name, detail, since_ns=since_ns, is_dead=False)
                 self._governor.closed(child.name, reason, detail, now=now, fed_s=fed_s)
                 self._log_end(child.name, reason, detail, now)
             case _:
@@ -156,8 +168,12 @@ class Lines:
             log.warning("%s: %s; dialling again in %.1f s, attempt %d", name, detail, wait_s, attempts)
 
     def lost(self, child: Child) -> None:
-        """A worker's process is gone."""
-        self._lines[child.name].bury()
+        """A worker's process is gone; it surely received what came before its last report."""
+        line = self._lines[child.name]
+        silent_s = time.monotonic() - line.seen[-1][0] if line.seen else 0.0
+        since_ns = time.time_ns() - int(silent_s * 1e9)
+        self.carrying.line_ended(child.name, "its process ended", since_ns=since_ns, is_dead=True)
+        line.bury()
         self._governor.absent(child.name)
         self._changed()
 
@@ -177,10 +193,21 @@ class Lines:
             child.turn(now)
         if self.feed is not None and (name := self._governor.next(now=now)) is not None:
             self._dial(name, self.feed)
-        if self._may_carry() != self._available:
-            self._replan()
-            for name in self._lines:
-                self._tell(name)
+        up = self._up()
+        for name in self._lines:
+            self._fitness.observe(name, is_up=name in up, now=now)
+        if (available := self._may_carry()) != self._available:
+            self._available = available
+            self.carrying.replan(available)
+        self.carrying.turn(now, up)
+
+    def _up(self) -> set[str]:
+        """The lines that live at present."""
+        return {
+            name
+            for name, child in self.children.items()
+            if child.state == "ready" and self._governor.state(name) is LineState.UP
+        }
 
     def _dial(self, name: str, feed: str) -> None:
         settings, market = self._configuration.settings, self._lines[name].market
@@ -189,26 +216,36 @@ class Lines:
         self.children[name].send(Dial(url, str(directory), settings.account.max_connections))
 
     def _may_carry(self) -> frozenset[str]:
-        """The lines that items may be given to; of a market where none may, all, so that the plan stays as it was."""
-        able = {
-            name for name, child in self.children.items() if child.state != "parked" and self._governor.may_carry(name)
-        }
-        served = {self._lines[name].market for name in able}
-        return frozenset(able | {name for name, line in self._lines.items() if line.market not in served})
+        """The lines that items may be given to.
 
-    def _replan(self) -> None:
-        self._available = self._may_carry()
-        settings = self._configuration.settings
-        self.plan = assignment.plan(
-            settings.connections, self._wishes, strategy=settings.routing.strategy, available=self._available
-        )
+        Where fit lines are too few for the copies that are wanted, lines on probation are better than none; where no
+        line at all may carry anything, the plan stays as it was, for when they come back.
+        """
+        chosen: set[str] = set()
+        for market in {line.market for line in self._lines.values()}:
+            able = [
+                name
+                for name, child in self.children.items()
+                if self._lines[name].market == market and child.state != "parked" and self._governor.may_carry(name)
+            ]
+            if not self._configuration.settings.routing.failover:
+                chosen.update(able or self._of(market))
+                continue
+            fit = [name for name in able if self._fitness.is_fit(name)]
+            up = [name for name in able if name not in fit and self._fitness.is_up(name)]
+            wanted = self.carrying.copies(market)
+            chosen.update([*fit, *up[: max(0, wanted - len(fit))]] or self._of(market))
+        return frozenset(chosen)
+
+    def _of(self, market: str) -> list[str]:
+        return [name for name, line in self._lines.items() if line.market == market]
 
     def _tell(self, name: str) -> None:
         """Send a ready worker the difference between what it carries and what it is to carry."""
         child, line = self.children[name], self._lines[name]
         if child.state != "ready":
             return
-        planned = set(self.plan.carries.get(name, ()))
+        planned = self.carrying.items_of(name)
         for remove in in_chunks(sorted(line.told - planned)):
             child.send(Want(remove=tuple(remove)))
         for add in in_chunks(sorted(planned - line.told)):
@@ -225,6 +262,12 @@ class Lines:
         await asyncio.gather(*(child.stop(patience_s) for child in self.children.values()))
 
     # --- what it looks like ---
+
+    @property
+    def live(self) -> set[str]:
+        """The lines that are live."""
+        now = time.monotonic()
+        return {name for name in self._lines if self._state(name, now) == "live"}
 
     @property
     def is_started(self) -> bool:
@@ -250,7 +293,7 @@ class Lines:
             state=self._state(name, now),
             market=line.market,
             pid=child.pid,
-            wanted=len(self.plan.carries.get(name, ())),
+            wanted=len(self.carrying.placement.of_line(name)),
             confirmed=report.confirmed if report is not None else 0,
             unconfirmed=sorted(line.unconfirmed),
             ticks=line.ticks + (report.ticks if report is not None else 0),
@@ -294,7 +337,8 @@ class Lines:
             case LineState.REFUSED:
                 return self._why_refused(name)
             case LineState.UP:
-                return ""
+                back_s = self._fitness.fit_in_s(name, now=now)
+                return f"on probation, its topics come back in {back_s:.0f} s" if back_s else ""
             case _:
                 _, detail = self._governor.why(name)
                 wait_s = self._governor.waits_s(name, now=now)

@@ -10,6 +10,7 @@ its end, and deletes those it has read; of the present one the worker deletes wh
 
 import contextlib
 import os
+import re
 import shutil
 import struct
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ __all__ = ["Incoming", "Missing", "OutgoingLink", "names"]
 
 CAP_BYTES = 512 * 1024 * 1024
 _TAKEN = struct.Struct("<Q")
+_INCARNATION = re.compile(r"\d{10}-[0-9a-f]{16}", re.ASCII)
 
 
 def names(run_dir: Path) -> list[str]:
@@ -40,12 +42,12 @@ class _Incarnation(NamedTuple):
 
 
 def _incarnations(directory: Path) -> list[_Incarnation]:
-    """All there are, oldest first."""
+    """All there are, oldest first; none where *directory* cannot be one, since a name may come from a forged batch."""
     found = []
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError, ValueError):
         for entry in directory.iterdir():
-            number, dash, epoch = entry.name.partition("-")
-            if dash and number.isdigit():
+            if _INCARNATION.fullmatch(entry.name):
+                number, _, epoch = entry.name.partition("-")
                 found.append(_Incarnation(int(number), int(epoch, 16), entry))
     return sorted(found)
 

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from random import Random
 
+import msgspec
+
 import mcm
 from mcm import bus, configuration, locks
 from mcm.children import Child, Recipe, log_path, open_log
@@ -34,6 +36,7 @@ from mcm.core.control import (
 from mcm.core.errors import McmError, UsageError
 from mcm.core.exits import Exit
 from mcm.core.settings import Testing
+from mcm.herald import Herald
 from mcm.lines import Lines
 from mcm.runtime import RepeatFilter
 from mcm.systemd import Notifier
@@ -41,6 +44,7 @@ from mcm.systemd import Notifier
 log = logging.getLogger("mcm.supervisor")
 
 TURN_S = 0.05
+TIDY_S = 1.0
 ROUTER, REPLAY, SIMULATOR = "router", "replay", "simulator"
 WORKER_PATIENCE_S, ROUTER_PATIENCE_S, SERVICE_PATIENCE_S = 2.0, 2.0, 0.5
 
@@ -58,6 +62,7 @@ class Supervisor:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._was_ready = False
+        self._tidy_at = 0.0
         self.exit = Exit.OK
         rng = Random()
         self._router = Child(ROUTER, self._router_recipe(), self, rng)
@@ -65,7 +70,8 @@ class Supervisor:
         self._replay = Child(REPLAY, self._replay_recipe(), self, rng)
         self._simulator: Child | None = None
         self._simulator_ports = (settings.settings.simulator.port, settings.settings.simulator.orders_port)
-        self._lines = Lines(settings, rng, changed=self._wake.set)
+        self._herald = Herald(settings.run_dir, settings.settings.testing or Testing())
+        self._lines = Lines(settings, self._herald, rng, changed=self._wake.set)
         feed = settings.settings.upstream.feed
         if feed == SIMULATOR:
             self._simulator = Child(SIMULATOR, self._simulator_recipe(), self, rng)
@@ -119,6 +125,9 @@ class Supervisor:
                 self._lines.feed = f"ws://127.0.0.1:{port}"
             case RouterReport():
                 self._router_report = record
+                self._herald.heard(record.acknowledged_epoch, record.acknowledged)
+            case Ready() if child is self._router:
+                self._lines.carrying.router_started()
             case Ready() | ReplayReport() | SimulatorReport():
                 pass
             case _:
@@ -172,6 +181,9 @@ class Supervisor:
                 self._was_ready = True
                 log.info("ready after %.2f s", now - self._started)
                 systemd.tell("READY=1")
+            if now >= self._tidy_at:
+                self._tidy_at = now + TIDY_S
+                self._herald.tidy()
             systemd.turn(now)
             console.turn(now, self.status)
             self._wake.clear()
@@ -183,6 +195,7 @@ class Supervisor:
         """Workers first, so that the router publishes what they still send; the upstream last."""
         log.info("stopping")
         await self._lines.stop(WORKER_PATIENCE_S)
+        self._herald.close()
         await self._router.stop(ROUTER_PATIENCE_S)
         await asyncio.gather(*(child.stop(SERVICE_PATIENCE_S) for child in self._services))
         log.info("stopped")
@@ -209,7 +222,15 @@ class Supervisor:
             case "status", {}:
                 return self.status()
             case "plan", {}:
-                return self._lines.plan.carries
+                return self._lines.carrying.plan.carries
+            case "gaps", {}:
+                carrying = self._lines.carrying
+                return {
+                    "open": [msgspec.to_builtins(gap) for gap in carrying.gaps.open.values()],
+                    "recent": [msgspec.to_builtins(record) for record in carrying.recent],
+                }
+            case "is_safe", {"topic": str(topic)}:
+                return self._lines.carrying.safety(topic, self._lines.live)._asdict()
             case "stop", {}:
                 asyncio.get_running_loop().call_later(0.05, self.stop)  # the answer goes out first
                 return {"pid": os.getpid()}
@@ -217,7 +238,7 @@ class Supervisor:
                 self._restart(name)
                 return {"name": name}
             case _:
-                known = "status, plan, stop, restart {name}"
+                known = "status, plan, gaps, is_safe {topic}, stop, restart {name}"
                 raise UsageError(f"there is no operation {op!r} with these arguments", f"this mcm offers {known}")
 
     def _restart(self, name: str) -> None:
@@ -235,9 +256,9 @@ class Supervisor:
     def status(self) -> status.Status:
         """What ``mcm status`` shows."""
         now = time.monotonic()
-        connections = self._lines.status(now)
+        connections, carrying = self._lines.status(now), self._lines.carrying
         state, reason = status.overall(
-            connections, self._router.state, len(self._lines.plan.unplaced), was_ready=self._was_ready
+            connections, self._router.state, len(carrying.plan.unplaced), was_ready=self._was_ready
         )
         report = self._router_report
         return status.Status(
@@ -255,15 +276,20 @@ class Supervisor:
                 rejected=report.rejected,
                 skipped=report.skipped,
                 not_durable_since=report.not_durable_since,
+                duplicates=report.duplicates,
+                held=report.held,
             ),
             replay=status.ProcessStatus(self._replay.pid, self._replay.state, self._replay.restarts),
             account=self._lines.account(),
             reason=reason,
             is_started=self._was_ready,
-            unplaced=self._lines.plan.unplaced,
+            unplaced=carrying.plan.unplaced,
             simulator=self._simulator_addresses(),
             version=mcm.__version__,
             run_dir=str(self._configuration.run_dir),
+            short=carrying.plan.short,
+            stuck=carrying.placement.stuck,
+            gaps=sum(len(gap.topics) for gap in carrying.gaps.open.values()),
         )
 
     def _simulator_addresses(self) -> dict[str, str]:

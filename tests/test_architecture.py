@@ -21,10 +21,12 @@ LAYERS: dict[str, set[str]] = {
     "mcm.children": {"mcm.core", "mcm.runtime"},
     "mcm.console": {"mcm.core", "mcm.configuration"},
     "mcm.control_server": {"mcm.core", "mcm.bus"},
-    "mcm.lines": {"mcm.core", "mcm.configuration", "mcm.locks", "mcm.children"},
+    "mcm.herald": {"mcm.core", "mcm.outlet"},
+    "mcm.carrying": {"mcm.core", "mcm.herald"},
+    "mcm.lines": {"mcm.core", "mcm.configuration", "mcm.locks", "mcm.children", "mcm.carrying", "mcm.herald"},
     "mcm.supervisor": {
         "mcm.core", "mcm.bus", "mcm.runtime", "mcm.configuration", "mcm.locks", "mcm.children", "mcm.console",
-        "mcm.control_server", "mcm.lines", "mcm.systemd",
+        "mcm.control_server", "mcm.lines", "mcm.systemd", "mcm.herald",
     },
     "mcm.systemd": set(),
     "mcm.journal": {"mcm.journal", "mcm.core"},
@@ -34,15 +36,17 @@ LAYERS: dict[str, set[str]] = {
     "mcm.client": {"mcm.core", "mcm.bus", "mcm.locks"},
     "mcm.inbox": {"mcm.core", "mcm.bus"},
     "mcm.subscriber": {"mcm.core", "mcm.bus", "mcm.locks", "mcm.inbox"},
+    "mcm.export": {"mcm.core", "mcm.journal"},
+    "mcm.cli_past": {"mcm.core", "mcm.client", "mcm.configuration", "mcm.export", "mcm.journal"},
     "mcm.cli": {
-        "mcm", "mcm.core", "mcm.client", "mcm.configuration", "mcm.console", "mcm.locks", "mcm.subscriber",
+        "mcm", "mcm.cli_past", "mcm.core", "mcm.client", "mcm.configuration", "mcm.console", "mcm.locks",
+        "mcm.subscriber",
     },
     "mcm.__main__": {"mcm.cli"},
     "mcm": {"mcm.core", "mcm.subscriber"},
     "workers": {
         "workers", "mcm.core", "mcm.bus", "mcm.journal", "mcm.journaling", "mcm.links", "mcm.outlet",
-        "mcm.runtime",
-        "mcm.locks",
+        "mcm.runtime", "mcm.locks",
     },
 }  # fmt: skip
 # The calculating part of the world: what core may use beside itself.

@@ -21,6 +21,7 @@ from mcm.core import massive as vendor
 from mcm.core import topics
 from mcm.core.control import (
     Answered,
+    Confirmed,
     Dial,
     Down,
     HangUp,
@@ -37,6 +38,7 @@ from mcm.core.dialling import Reason
 from mcm.core.errors import BadTopic
 from mcm.core.events import Tick
 from mcm.core.markets import MARKETS
+from mcm.core.notices import CONTROL, LineMark, group_of
 from mcm.core.session import Accepted, Authenticate, Ending, Request, Session, Subscribe, Unsubscribe
 from mcm.core.wire import Group, encode_ticks
 from mcm.outlet import Outlet
@@ -60,6 +62,7 @@ class Gatherer:
     """Groups ticks by topic and hands everything that one wake-up of the event loop brought to the outlet at once.
 
     Attributes:
+        received_ns: wall clock of the last frame with ticks.
         ticks: handed on so far; misnamed: ticks whose symbol cannot stand in a topic.
         newcomers: items that ticked for the first time since :meth:`forget`; whoever reads them clears them.
     """
@@ -67,7 +70,7 @@ class Gatherer:
     def __init__(self, market: str, outlet: Outlet) -> None:
         self._market, self._outlet = market, outlet
         self._groups: dict[bytes, list[Tick]] = {}
-        self._received_ns = self._monotonic_ns = 0
+        self.received_ns = self._monotonic_ns = 0
         self._topics: dict[type, dict[str, bytes]] = {}
         self.newcomers: list[str] = []
         self.ticks = self.misnamed = 0
@@ -76,7 +79,7 @@ class Gatherer:
         """Take the ticks of one frame; the first frame of a wake-up also stamps the batch and plans its departure."""
         groups, known = self._groups, self._topics
         if not groups:
-            self._received_ns, self._monotonic_ns = time.time_ns(), time.monotonic_ns()
+            self.received_ns, self._monotonic_ns = time.time_ns(), time.monotonic_ns()
             asyncio.get_running_loop().call_soon(self.flush)
         for tick in ticks:
             try:
@@ -119,7 +122,7 @@ class Gatherer:
             return
         groups = [Group(topic, len(ticks), encode_ticks(ticks)) for topic, ticks in self._groups.items()]
         self._groups = {}
-        self._outlet.send(groups, received_ns=self._received_ns, monotonic_ns=self._monotonic_ns)
+        self._outlet.send(groups, received_ns=self.received_ns, monotonic_ns=self._monotonic_ns)
 
 
 class LineEnded(Exception):
@@ -301,6 +304,7 @@ class Worker:
         self._stopping = False
         self._errors: Counter[str] = Counter()
         self._unconfirmed: dict[str, str] = {}
+        self._confirmed: set[str] = set()
 
     async def run(self) -> None:
         """Work until told to stop, or until the supervisor is gone."""
@@ -347,10 +351,12 @@ class Worker:
         if isinstance(slot, str):
             self.channel.send(LineClosed(Reason.SLOT_TAKEN, f"another mcm uses this account ({slot})", 0.0))
             return
+        self.mark()
         self._line = Line(self, permit.url)
         try:
             ended = await self._line.run()
             self.gatherer.flush()
+            self.mark()
         finally:
             slot.release()
         line, self._line = self._line, None
@@ -362,7 +368,13 @@ class Worker:
             logging.INFO if ended.reason == Reason.ASKED else logging.WARNING,
             "line ended after %.1f s of data: %s (%s)", fed_s, ended.reason, ended.detail,
         )  # fmt: skip
-        self.channel.send(LineClosed(ended.reason, ended.detail, fed_s))
+        self._confirmed = set()  # the supervisor knows that with the line all of it has ended
+        self.channel.send(LineClosed(ended.reason, ended.detail, fed_s, self.gatherer.received_ns))
+
+    def mark(self) -> None:
+        """Tell the router, in order with the ticks, that there may be a gap here."""
+        group = group_of(CONTROL, [LineMark(self.settings.name)])
+        self.outlet.send([group], received_ns=time.time_ns(), monotonic_ns=time.monotonic_ns())
 
     async def _report_for_ever(self) -> None:
         sampled = time.monotonic()
@@ -384,6 +396,7 @@ class Worker:
         errors.update({"batches that no file holds": self.outlet.lost, "bad symbol": self.gatherer.misnamed})
         unconfirmed = session.unconfirmed if session is not None else {}
         self._report_unconfirmed(unconfirmed)
+        self._report_confirmed(session.confirmed if session is not None else set())
         self.channel.send(
             LineReport(
                 state=session.state.value if session is not None else "idle",
@@ -399,6 +412,18 @@ class Worker:
             replace=True,
         )
         self.channel.flush()
+
+    def _report_confirmed(self, confirmed: set[str]) -> None:
+        """What is new since the last time; all of it where something is gone."""
+        if confirmed == self._confirmed:
+            return
+        is_new_list = not self._confirmed <= confirmed
+        news = confirmed if is_new_list else confirmed - self._confirmed
+        self._confirmed = set(confirmed)
+        if is_new_list:
+            self.channel.send(Confirmed(first=True))
+        for chunk in in_chunks(sorted(news)):
+            self.channel.send(Confirmed(first=False, items=tuple(chunk)))
 
     def _report_unconfirmed(self, unconfirmed: dict[str, str]) -> None:
         if unconfirmed == self._unconfirmed:

@@ -21,6 +21,8 @@ from mcm.core.acceptance import Acceptance
 from mcm.core.control import Down, Failed, Ready, RouterReport, RouterSettings, Stop
 from mcm.core.errors import UsageError
 from mcm.core.exits import Exit
+from mcm.core.notices import CONTROL, SUPERVISOR, LineMark, readable_notices
+from mcm.core.record import Accepted
 from mcm.core.settings import Testing
 from mcm.core.wire import HEARTBEAT, WIRE_VERSION, Batch, Heartbeat, Message, decode_batch, encode_ticks
 from mcm.journaling import Journal
@@ -43,6 +45,7 @@ class Router:
     Attributes:
         rejected: messages on the inlet, or records of a link, that were no batch.
         skipped: batches that came by the file, because the socket did not bring them.
+        must_report: the supervisor waits for an acknowledgement.
     """
 
     def __init__(self, run_dir: Path, acceptance: Acceptance, journal: Journal, testing: Testing) -> None:
@@ -53,6 +56,7 @@ class Router:
         self._behind: set[str] = set()
         self._outlet: bus.Socket[bytes] | None = None
         self.rejected = self.skipped = 0
+        self.must_report = False
         for name in {*links.names(run_dir), *acceptance.taken}:
             self._link(name)
 
@@ -115,7 +119,25 @@ class Router:
         if missing:
             self.acceptance.counters.lost_batches += missing
             log.warning("%s: %d batches never reached the router", batch.connection, missing)
-        first_offset, record = self.acceptance.accept(batch)
+        if batch.connection == SUPERVISOR:
+            self._read_ended(batch)
+            self.must_report = True
+        self._publish(*self.acceptance.accept(batch))
+
+    def _read_ended(self, batch: Batch) -> None:
+        """Where the supervisor says that a line is over, take first all that the line has left."""
+        for group in batch.groups:
+            for notice in readable_notices(group.ticks) if group.topic == CONTROL else ():
+                if isinstance(notice, LineMark):
+                    for rest in self._stored(notice.connection):
+                        self.accept(rest)
+
+    def release(self) -> None:
+        """Publish what arbitration has held long enough."""
+        if not self._behind and (released := self.acceptance.due(time.monotonic_ns(), time.time_ns())) is not None:
+            self._publish(*released)
+
+    def _publish(self, first_offset: int, record: Accepted) -> None:
         self._journal.append(first_offset, record)
         if self._outlet is not None:
             send = self._outlet.send
@@ -156,6 +178,9 @@ class Router:
         totals = {
             "messages": numbers.offset,
             "ticks": counters.published,
+            "received": counters.received,
+            "duplicates": counters.duplicates,
+            "held": counters.held,
             "lost_batches": counters.lost_batches,
             "rejected": self.rejected,
         }
@@ -171,13 +196,18 @@ class Router:
             if link.epoch == epoch:
                 link.note_taken(sequence)
         counters = self.acceptance.counters
+        epoch, sequence = self.acceptance.taken.get(SUPERVISOR, (0, 0))
         return RouterReport(
-            counters.received,
-            counters.published,
-            counters.lost_batches,
-            self.rejected,
-            self.skipped,
-            self._journal.not_durable_since,
+            received=counters.received,
+            published=counters.published,
+            duplicates=counters.duplicates,
+            held=counters.held,
+            lost_batches=counters.lost_batches,
+            rejected=self.rejected,
+            skipped=self.skipped,
+            not_durable_since=self._journal.not_durable_since,
+            acknowledged_epoch=epoch,
+            acknowledged=sequence,
         )
 
 
@@ -210,7 +240,9 @@ class Loop:
             if now >= next_beat:
                 router.beat()
                 next_beat = now + HEARTBEAT_S
-            if now >= next_report:
+            router.release()
+            if now >= next_report or router.must_report:
+                router.must_report = False
                 channel.send(router.report(), replace=True)
                 next_report = now + REPORT_S
             busy = self._drain_inlet()

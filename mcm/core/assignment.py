@@ -7,12 +7,14 @@ into the others of their market.  So all other items stay where they are, and a 
   already, else by strategy: ``manual`` takes the emptiest (fewest items), ``round-robin`` the next one in turn.
 * A wildcard carries the single symbols of its channel, which are then not subscribed: an upstream would send them
   twice, and one that has both loses the singles when the wildcard goes.
+* Further copies of an item go to the emptiest other lines; while one of its lines is not available, another copy is
+  opened where a line is left.
 * What has no line or no room is named in ``Plan.unplaced``, never left out silently.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mcm.core.markets import MARKETS
@@ -23,11 +25,12 @@ __all__ = ["Plan", "Wish", "plan", "wishes"]
 
 
 class Wish(NamedTuple):
-    """One item of a market that is wanted, by this connection or, with None, by any."""
+    """One item of a market that is wanted, by this connection or, with None, by any; on so many lines at once."""
 
     market: str
     item: str
     connection: str | None = None
+    copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,22 @@ class Plan:
     Attributes:
         carries: enabled connection → its items, sorted; empty for one that is not available.
         unplaced: topic (``stocks.T.AAPL``) → why nobody carries it.
+        short: topic → why it has fewer copies than wanted: ``1 of 2``, and the reason.
     """
 
     carries: dict[str, tuple[str, ...]]
     unplaced: dict[str, str]
+    short: dict[str, str] = field(default_factory=dict)
 
 
 def wishes(settings: Settings) -> list[Wish]:
-    """What the watchlists want, each item once and in their order; a pin wins over none."""
+    """What the watchlists want, each item once and in their order; a pin wins over none, more copies over fewer."""
     found: dict[tuple[str, str], Wish] = {}
     for watchlist in settings.watchlists:
         for item in items(watchlist, settings.universes):
-            known = found.get((watchlist.market, item))
-            if known is None or known.connection is None:
-                found[watchlist.market, item] = Wish(watchlist.market, item, watchlist.connection)
+            known = found.get((watchlist.market, item), Wish(watchlist.market, item))
+            connection, copies = known.connection or watchlist.connection, max(known.copies, watchlist.copies)
+            found[watchlist.market, item] = Wish(watchlist.market, item, connection, copies)
     return list(found.values())
 
 
@@ -73,21 +78,29 @@ def plan(
     """
     enabled = [connection for connection in connections if connection.enabled]
     markets: dict[str, dict[str, str | None]] = defaultdict(dict)
+    copies: dict[str, dict[str, int]] = defaultdict(dict)
     for wish in wanted:
         pins = markets[wish.market]
         if pins.get(wish.item) is None:
             pins[wish.item] = wish.connection
+        if wish.copies > 1:
+            copies[wish.market][wish.item] = max(wish.copies, copies[wish.market].get(wish.item, 1))
     carries: dict[str, tuple[str, ...]] = {connection.name: () for connection in enabled}
     unplaced: dict[str, str] = {}
+    short: dict[str, str] = {}
     for market, pins in markets.items():
         lines = [_Line(connection) for connection in enabled if connection.market == market]
         assigned = _Market(market, lines, strategy)
         assigned.settle(pins)
+        assigned.copy(copies[market], lines)
         if available is not None:
-            assigned.fold({line.name for line in lines} - set(available), previous)
+            absent = {line.name for line in lines} - set(available)
+            assigned.fold(absent, previous)
+            assigned.copy(copies[market], [line for line in lines if line.name not in absent])
         carries |= {line.name: tuple(sorted(line.items)) for line in lines}
         unplaced |= {f"{market}.{item}": assigned.unplaced[item] for item in sorted(assigned.unplaced)}
-    return Plan(carries, unplaced)
+        short |= {f"{market}.{item}": reason for item, reason in sorted(assigned.short.items())}
+    return Plan(carries, unplaced, short)
 
 
 class _Line:
@@ -157,6 +170,7 @@ class _Market:
         self._in_order = strategy == "round-robin"
         self._choose: _Choose = _InTurn() if self._in_order else _emptiest
         self.unplaced: dict[str, str] = {}
+        self.short: dict[str, str] = {}
 
     def settle(self, pins: Mapping[str, str | None]) -> None:
         """Give every item its home; wildcards first, because they cover what then needs no place."""
@@ -179,15 +193,34 @@ class _Market:
         for group in free if self._in_order else sorted(free):
             self._place(group, self._lines, self._choose, f"no enabled connection serves {self._name}")
 
+    def copy(self, copies: Mapping[str, int], lines: Sequence[_Line]) -> None:
+        """Give every item with several copies to so many of *lines*; called again, it mends what has changed."""
+        self.short.clear()
+        for item, number in sorted(copies.items()):
+            every = f"{_channel(item)}.{WILDCARD}"
+            having = [line for line in lines if item in line.items or every in line.items]
+            while having and len(having) < number:
+                others = [line for line in lines if line not in having]
+                line = _emptiest(others, [item])
+                if line is None:
+                    reasons = {other.lacks_room([item]) for other in others} or {"no other connection is available"}
+                    self.short[item] = f"{len(having)} of {number}: {'; '.join(sorted(reasons))}"
+                    break
+                line.put([item])
+                having.append(line)
+
     def fold(self, absent: Collection[str], previous: Plan | None) -> None:
         """Hand the items of the *absent* lines to the others; nothing else moves."""
         others = [line for line in self._lines if line.name not in absent]
         displaced = [item for line in self._lines if line.name in absent for item in line.clear()]
         held = previous.carries if previous is not None else {}
         stays = {item: line for line in others for item in held.get(line.name, ())}
+        carried = {item for line in others for item in line.items}
         moving = []
-        for item in displaced:
+        for item in dict.fromkeys(displaced):
             line = stays.get(item)
+            if item in carried:
+                continue  # a copy of it lives
             if line is not None and not line.lacks_room([item]):
                 line.put([item])
             else:

@@ -14,6 +14,9 @@ from mcm.core.settings import Testing
 __all__ = [
     "MAX_RECORD_BYTES",
     "Answered",
+    "BackfillReport",
+    "BackfillSettings",
+    "Confirmed",
     "Dial",
     "Down",
     "Failed",
@@ -23,6 +26,7 @@ __all__ = [
     "LineSettings",
     "Problem",
     "Ready",
+    "Repair",
     "ReplayReport",
     "ReplaySettings",
     "Reply",
@@ -133,11 +137,71 @@ class HangUp(_Record, frozen=True):
     """Close the line with 1000 and wait for the next permit."""
 
 
+class BackfillSettings(_Record, frozen=True):
+    """First record to the back-filling process.
+
+    Attributes:
+        run_dir: absolute path, for its link files and the journal.
+        api_key: travels here and nowhere else.
+        rest_url: base of the vendor's REST side.
+        channels: which kinds of tick are repaired; the others' gaps are named as not repaired.
+        requests_per_s: over everything; the vendor asks for fewer than 100, a free plan allows 5 a minute (0.083).
+        delay_s: by which the feed lags the market: 900 for ``delayed``.
+        page_limit: results per page.
+        testing: faults on purpose.
+    """
+
+    run_dir: str
+    api_key: str
+    rest_url: str
+    channels: tuple[str, ...] = ("T", "XT")
+    requests_per_s: float = 20.0
+    delay_s: float = 0.0
+    page_limit: int = 50_000
+    testing: Testing = Testing()
+
+    def __repr__(self) -> str:
+        return f"BackfillSettings(rest_url={self.rest_url!r}, channels={self.channels!r}, api_key=hidden)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What rich prints instead of asking repr, in a traceback for instance."""
+        return [("rest_url", self.rest_url), ("channels", self.channels), ("api_key", "hidden")]
+
+
+class Repair(_Record, frozen=True):
+    """Fetch what these *topics* missed in a closed gap; a long list in several records (``in_chunks``).
+
+    Sent again, in the same life or another, it publishes nothing twice.
+
+    Attributes:
+        id: of the gap.
+        since_ns, until_ns: wall clock between which nobody received them.
+        rank: 0 is done first.
+    """
+
+    id: str
+    topics: tuple[str, ...]
+    since_ns: int
+    until_ns: int
+    rank: int = 0
+
+
 class Stop(_Record, frozen=True):
     """Finish what is in hand and exit 0; end of file means the same."""
 
 
-Down = LineSettings | RouterSettings | ReplaySettings | SimulatorSettings | Want | Dial | HangUp | Stop
+Down = (
+    LineSettings
+    | RouterSettings
+    | ReplaySettings
+    | SimulatorSettings
+    | BackfillSettings
+    | Want
+    | Dial
+    | HangUp
+    | Repair
+    | Stop
+)
 
 # --- up: child to supervisor ---------------------------------------------------------------------------------------
 
@@ -186,6 +250,13 @@ class Unconfirmed(_Record, frozen=True):
     items: dict[str, str] = {}
 
 
+class Confirmed(_Record, frozen=True):
+    """Items that the upstream has confirmed on the present line; *first* starts a new list."""
+
+    first: bool
+    items: tuple[str, ...] = ()
+
+
 class Answered(_Record, frozen=True):
     """The upstream has accepted the key: the dial is over and the next line may dial."""
 
@@ -197,30 +268,37 @@ class LineClosed(_Record, frozen=True):
         reason: one of core.dialling's reasons, which decide what happens next.
         detail: in words, for people; never holds a key.
         fed_s: for how long it had been authenticated and carrying data, seconds.
+        last_ns: wall clock of the last frame that brought a tick, 0 for none.
     """
 
     reason: str
     detail: str
     fed_s: float
+    last_ns: int = 0
 
 
 class RouterReport(_Record, frozen=True):
     """Once a second from the router's loop; its heartbeat.
 
     Attributes:
-        received, published: ticks in and out, since the journal's epoch began.
+        received, published, duplicates, held: ticks since the journal's epoch began; the first is the others' sum.
         lost_batches: jumps in the workers' sequences that no file explains.
         rejected: messages on the inlet that were no batch.
         skipped: batches read from link files, because the socket had not brought them.
         not_durable_since: first offset that the journal does not have, when its disk is full.
+        acknowledged_epoch, acknowledged: up to which the supervisor's own link was taken.
     """
 
     received: int = 0
     published: int = 0
+    duplicates: int = 0
+    held: int = 0
     lost_batches: int = 0
     rejected: int = 0
     skipped: int = 0
     not_durable_since: int | None = None
+    acknowledged_epoch: int = 0
+    acknowledged: int = 0
 
 
 class ReplayReport(_Record, frozen=True):
@@ -236,11 +314,48 @@ class ReplayReport(_Record, frozen=True):
     messages: int
 
 
+class BackfillReport(_Record, frozen=True):
+    """Once a second from the back-filling process's loop; its heartbeat.  All counts since the process started.
+
+    Attributes:
+        taken: Repair records received.
+        unfinished: which of them, counting from 1, have topics that are neither repaired nor named as not repaired;
+            at most 5,000 of them.  With none, and all taken, the process may be stopped.
+        queued: topics that wait.
+        requests: that were answered, or not.
+        fetched, known, published: events.
+        refused: market, or ``market.channel``, that is not asked for any more → why.
+        errors: batches that no file holds, results that could not be read.
+    """
+
+    taken: int
+    unfinished: tuple[int, ...] = ()
+    queued: int = 0
+    requests: int = 0
+    fetched: int = 0
+    known: int = 0
+    published: int = 0
+    refused: dict[str, str] = {}
+    errors: dict[str, int] = {}
+
+
 class SimulatorReport(_Record, frozen=True):
     """Once a second from the simulator's loop; its heartbeat."""
 
 
-Up = Ready | Failed | LineReport | Unconfirmed | Answered | LineClosed | RouterReport | ReplayReport | SimulatorReport
+Up = (
+    Ready
+    | Failed
+    | LineReport
+    | Unconfirmed
+    | Confirmed
+    | Answered
+    | LineClosed
+    | RouterReport
+    | ReplayReport
+    | SimulatorReport
+    | BackfillReport
+)
 
 # --- the control socket --------------------------------------------------------------------------------------------
 

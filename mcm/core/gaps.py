@@ -20,7 +20,7 @@ class _Event(msgspec.Struct, tag_field="ev", frozen=True):
 
 
 class GapOpened(_Event, tag="gap_opened", frozen=True):
-    """A line has ended: from *since_ns* on (wall clock, the last moment it surely received) these topics are missing."""
+    """A line has ended: from *since_ns* on (wall clock, when it surely still received) these topics are missing."""
 
     id: str
     connection: str
@@ -30,7 +30,7 @@ class GapOpened(_Event, tag="gap_opened", frozen=True):
 
 
 class GapClosed(_Event, tag="gap_closed", frozen=True):
-    """Topics are carried again from *until_ns* on: *how* is ``reconnected`` or ``other line``; *connection* has them."""
+    """Topics are carried again from *until_ns* on, by *connection*; *how* is ``reconnected`` or ``other line``."""
 
     id: str
     connection: str

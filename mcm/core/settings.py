@@ -93,7 +93,8 @@ class Watchlist(_Section, frozen=True):
     Attributes:
         universe: keys of ``[universes]``, joined by ``:``; they add to *symbols*.
         connection: that has to carry it; without one, the strategy decides.
-        copies, conflate_ms: for later versions.
+        copies: how many connections carry each of its topics at once.
+        conflate_ms: for later versions.
     """
 
     name: Name
@@ -103,7 +104,7 @@ class Watchlist(_Section, frozen=True):
     universe: str | None = None
     connection: str | None = None
     tier: Name | None = None
-    copies: Annotated[int, Meta(ge=1, le=100, extra={"check": values.not_yet_above(1)})] = 1
+    copies: Annotated[int, Meta(ge=1, le=100)] = 1
     conflate_ms: Annotated[int, Meta(ge=0, le=60_000, extra={"check": values.not_yet_above(0)})] = 0
 
 
@@ -271,6 +272,10 @@ def _of_watchlist(key: str, watchlist: Watchlist, settings: Settings) -> _Faults
     if not any(connection.enabled for connection in lines):
         hint = f'add [[connections]] with market = "{market}", or give the watchlist another market'
         yield f"{key}.market", f"no enabled connection serves {shown(market)}", hint
+    serving = sum(connection.enabled for connection in lines)
+    if watchlist.copies > serving > 0:
+        problem = f"is {watchlist.copies}, but only {serving} connections serve {market}"
+        yield f"{key}.copies", problem, "lower it, or add connections"
     if watchlist.connection is not None:
         yield from _of_pin(f"{key}.connection", watchlist.connection, market, settings.connections)
     tiers = sorted({tier for connection in lines for tier in connection.tiers})
@@ -321,7 +326,7 @@ def _of_symbols(key: str, watchlist: Watchlist, universes: Mapping[str, Sequence
 def _of_pins(settings: Settings) -> _Faults:
     """One topic comes by one connection, until *copies* exist; a wildcard carries the single symbols, too."""
     wanted: dict[tuple[str, str], tuple[int, Watchlist]] = {}  # (market, item) → who wants it; pinned ones first
-    later = "copies on two connections are not yet available"
+    copies = "with copies = 2 a topic is carried by two connections"
     for index, watchlist in sorted(enumerate(settings.watchlists), key=lambda one: one[1].connection is None):
         for item in items(watchlist, settings.universes):
             _, first = wanted.setdefault((watchlist.market, item), (index, watchlist))
@@ -329,7 +334,7 @@ def _of_pins(settings: Settings) -> _Faults:
                 yield (
                     f"watchlists[{index}].connection",
                     f"{shown(watchlist.connection)} shall carry {item}, which {_gives(first)}",
-                    f"take it out of one of them; {later}",
+                    f"take it out of one of them; {copies}",
                 )
     for (market, item), (index, watchlist) in wanted.items():
         every = f"{item.partition('.')[0]}.{WILDCARD}"
@@ -338,7 +343,7 @@ def _of_pins(settings: Settings) -> _Faults:
             yield (
                 f"watchlists[{index}].connection",
                 f"{shown(watchlist.connection)} shall carry {item}, but {every} has it too, which {_gives(other)}",
-                f"give {every} to {shown(watchlist.connection)}, or remove this key; {later}",
+                f"give {every} to {shown(watchlist.connection)}, or remove this key; {copies}",
             )
 
 

@@ -35,7 +35,7 @@ __all__ = [
 
 SIMULATOR = "simulator"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-RESERVED = ("router", SIMULATOR, "backfill", "supervisor")  # processes and links have these names
+RESERVED = ("router", "replay", SIMULATOR, "backfill", "supervisor")  # processes and links have these names
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _LOOPBACK = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
 _LONGEST_SHOWN = 60

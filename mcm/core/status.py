@@ -49,7 +49,8 @@ class RouterStatus(msgspec.Struct):
     """The router.
 
     Attributes:
-        received, published: ticks, since the journal's epoch began.
+        received, published, duplicates, held: ticks, since the journal's epoch began; what comes from two lines is
+            published once, and held while a line that has come back is not yet in step.
         lost_batches: on the way to it, and in no file; rejected: messages that were no batch.
         skipped: batches that it read from link files, because the socket had not brought them.
         not_durable_since: first offset that is in no file, while the disk is full; else null.
@@ -64,6 +65,8 @@ class RouterStatus(msgspec.Struct):
     rejected: int
     skipped: int
     not_durable_since: int | None
+    duplicates: int = 0
+    held: int = 0
 
 
 class AccountStatus(msgspec.Struct):
@@ -79,7 +82,9 @@ class Status(msgspec.Struct):
     Attributes:
         state: ``starting``, ``ready`` (every line live), ``degraded`` (see reason) or ``stopping``.
         is_started: every line has been live, or parked with its items carried by one that is.
-        unplaced: topic → why no connection can carry it.
+        unplaced: topic → why no connection can carry it; short: topic → how many of its copies are carried, and why.
+        stuck: topic → why it could not be moved; it stays where it was.
+        gaps: topics that nobody receives at present.
         simulator: addresses of the built-in simulator, when it is the upstream.
     """
 
@@ -96,6 +101,9 @@ class Status(msgspec.Struct):
     simulator: dict[str, str]
     version: str
     run_dir: str
+    short: dict[str, str] = {}
+    stuck: dict[str, str] = {}
+    gaps: int = 0
 
 
 def overall(

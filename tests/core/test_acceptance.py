@@ -55,6 +55,7 @@ def test_a_snapshot_and_the_records_behind_its_number_give_the_state_again(
     for first_offset, record in journal:
         if first_offset >= number:
             again.restore(first_offset, decode_record(encode_record(record)))
+    again.recovered()
 
     assert again.numbers == acceptance.numbers
     assert again.taken == acceptance.taken

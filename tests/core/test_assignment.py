@@ -352,3 +352,45 @@ def test_twice_as_many_items_cost_about_twice_as_much() -> None:
         return taken_s
 
     assert min(cost_s(16_000) for _ in range(3)) < 5 * min(cost_s(8_000) for _ in range(3))
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(1, 4), st.booleans()), min_size=1, max_size=20),
+    st.sets(st.integers(0, 3)),
+    st.sampled_from(["manual", "round-robin"]),
+)
+def test_every_topic_is_on_as_many_available_lines_as_wanted_or_it_is_said_why_not(
+    number: int, wanted: list[tuple[int, bool]], absent: set[int], strategy: str
+) -> None:
+    lines = [Connection(name=f"line-{index}", max_symbols=12) for index in range(number)]
+    available = [line.name for index, line in enumerate(lines) if index not in absent]
+    wishes = [
+        Wish("stocks", f"T.S{index}", "line-0" if pinned else None, copies)
+        for index, (copies, pinned) in enumerate(wanted)
+    ]
+
+    result = plan(lines, wishes, strategy=strategy, available=available)
+
+    for wish in wishes:
+        carriers = [line for line, items in result.carries.items() if wish.item in items]
+        topic = f"stocks.{wish.item}"
+        assert set(carriers) <= set(available)
+        assert len(carriers) == wish.copies or topic in result.short or topic in result.unplaced
+        assert len(carriers) <= wish.copies
+    assert all(len(items) <= 12 for items in result.carries.values())
+
+
+def test_while_a_copy_lives_nothing_moves_but_a_third_line_opens_another() -> None:
+    lines = [Connection(name=name) for name in ("a", "b", "c")]
+    wishes = [Wish("stocks", "T.AAPL", "a", 2)]
+    home = plan(lines, wishes, strategy="manual")
+    assert home.carries == {"a": ("T.AAPL",), "b": ("T.AAPL",), "c": ()}
+
+    two = plan(lines[:2], wishes, strategy="manual", available=["b"])
+    three = plan(lines, wishes, strategy="manual", available=["b", "c"])
+
+    assert two.carries == {"a": (), "b": ("T.AAPL",)}
+    assert two.short == {"stocks.T.AAPL": "1 of 2: no other connection is available"}
+    assert three.carries == {"a": (), "b": ("T.AAPL",), "c": ("T.AAPL",)}
+    assert three.short == {}

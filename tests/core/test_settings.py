@@ -248,7 +248,7 @@ def test_a_value_of_another_type_or_range_is_refused(text: str, key: str, proble
         (LINE + 'market = "stock"', "connections[0].market", '"stock" is not known'),
         (LINE + 'tiers = ["Gold tier"]', "connections[0].tiers[0]", "cannot be a name"),
         (LINE + LIST.replace("leaders", "my list"), "watchlists[0].name", '"my list" cannot be a name'),
-        (LINE + LIST + "copies = 2", "watchlists[0].copies", "2 is not yet available"),
+        (LINE + LIST + "copies = 2", "watchlists[0].copies", "is 2, but only 1 connections serve stocks"),
         (LINE + LIST + "conflate_ms = 100", "watchlists[0].conflate_ms", "100 is not yet available"),
         ('[routing]\nstrategy = "load-balanced"', "routing.strategy", "is not yet available in this version"),
         ('[routing]\nstrategy = "priority"', "routing.strategy", "is not yet available in this version"),
@@ -378,7 +378,7 @@ def test_one_topic_on_two_connections_is_refused() -> None:
 
     assert error.key == "watchlists[1].connection"
     assert error.problem == '"secondary" shall carry T.AAPL, which the watchlist "leaders" gives to "primary"'
-    assert "not yet available" in error.hint
+    assert "copies = 2" in error.hint
 
 
 @pytest.mark.parametrize("pin", ['connection = "secondary"', ""])

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -164,6 +165,11 @@ class Mcm:
         subscriber = Subscriber(self.run_dir, *prefixes)
         self.subscribers.append(subscriber)
         return subscriber
+
+    def kill(self, pid: int | None) -> None:
+        """``kill -9``."""
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
 
     def logs(self) -> str:
         """The end of every log, for messages of failed tests."""

@@ -1,0 +1,194 @@
+"""A line that is lost loses nothing but the moment itself, which is named; redundant lines lose nothing at all."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+import pytest
+
+from mcm.client import Control
+from mcm.core.gaps import GapClosed, GapOpened
+from mcm.core.status import Status
+from mcm.simulator.launch import Simulator
+from tests.processes.judge import Collector, keys_of, sent_to_lines, settle
+from tests.processes.stack import THREE_LINES, Mcm, Start, wait_until
+
+COPIES = """
+[upstream]
+feed = "{feed}"
+[[connections]]
+name = "primary"
+[[connections]]
+name = "secondary"
+[[connections]]
+name = "tertiary"
+[[watchlists]]
+name = "critical"
+channels = ["T", "Q"]
+symbols = ["AAPL", "MSFT"]
+connection = "primary"
+copies = 2
+[[watchlists]]
+name = "others"
+channels = ["T"]
+symbols = ["JPM", "BAC", "PLTR"]
+connection = "tertiary"
+"""
+CRITICAL = ["stocks.T.AAPL", "stocks.Q.AAPL", "stocks.T.MSFT", "stocks.Q.MSFT"]
+
+
+@pytest.fixture
+def collect() -> Iterator[Callable[..., Collector]]:
+    collectors: list[Collector] = []
+
+    def begin(mcm: Mcm, *topics: str) -> Collector:
+        collectors.append(Collector(mcm.run_dir, *topics))
+        return collectors[-1]
+
+    yield begin
+    for collector in collectors:
+        collector.end()
+
+
+def line_with(simulator: Simulator, item: str, nth: int = 0) -> int:
+    """The number of the simulator's nth open connection that holds *item*."""
+    return [one.number for one in simulator.remote.report().open_connections() if item in one.items][nth]
+
+
+def wait_for_more(collector: Collector, ticks: int) -> None:
+    before = collector.count()
+    wait_until(lambda: collector.count() > before + ticks, because=f"{ticks} more ticks are delivered")
+
+
+def test_a_line_that_stays_down_is_carried_by_the_others_within_a_second_and_the_gap_is_named(
+    vendor: Callable[..., Simulator], start: Start, collect: Callable[..., Collector]
+) -> None:
+    simulator = vendor("--ticks-per-s", "3000")
+    mcm = start(THREE_LINES.format(feed=f"ws://127.0.0.1:{simulator.port}"))
+    mcm.wait_ready()
+    collector = collect(mcm, "stocks.*")
+    wait_for_more(collector, 1_000)
+    simulator.remote.refuse_upgrades("stocks")
+
+    began = time.monotonic()
+    simulator.remote.drop(mode="abort", connection=line_with(simulator, "T.AAPL"))
+    wait_until(
+        lambda: sum("T.AAPL" in one.items for one in simulator.remote.report().open_connections()) == 1,
+        because="a survivor carries its topics",
+    )
+    taken_s = time.monotonic() - began
+    status = mcm.wait(lambda status: status.gaps == 0, because="everything is carried again")
+    wait_for_more(collector, 3_000)
+    simulator.remote.accept_upgrades("stocks")
+    mcm.wait(lambda status: status.connections["primary"].state == "live", because="the line is back", within_s=60)
+    settle(simulator, collector, "stocks.T.AAPL", "stocks.T.JPM")
+
+    assert taken_s < 1.5, "one second, and what this machine adds"
+    assert status.connections["primary"].wanted == 0
+    assert "on probation" in mcm.status().connections["primary"].reason
+    for topic in ("stocks.T.AAPL", "stocks.Q.MSFT", "stocks.T.JPM", "stocks.T.SHOP"):
+        sent = [key for part in sent_to_lines(simulator, topic) for key in part]
+        delivered = collector.delivered[topic]
+        assert delivered == sent[sent.index(delivered[0]) :], topic
+    with Control(mcm.run_dir) as control:
+        recent = control.ask("gaps", answer=dict[str, list[dict[str, object]]])["recent"]
+    opened = msgspec.convert(next(one for one in recent if one["ev"] == "gap_opened"), GapOpened)
+    closed = msgspec.convert(next(one for one in recent if one["ev"] == "gap_closed"), GapClosed)
+    assert opened.connection == "primary"
+    assert set(opened.topics) == {"stocks.T.AAPL", "stocks.Q.AAPL", "stocks.T.MSFT", "stocks.Q.MSFT"}
+    assert closed.how == "other line"
+    missing = gap_on_tape(simulator, "stocks.T.AAPL")
+    assert missing
+    assert all(opened.since_ns <= t * 10**6 <= closed.until_ns + 10**6 for t in missing)
+
+
+def gap_on_tape(simulator: Simulator, topic: str) -> list[int]:
+    """Times, in ms, of the events of *topic* that were sent to nobody, between the first and the last that were."""
+    tape = keys_of(simulator.remote.tape(topic))
+    sent = [key for part in sent_to_lines(simulator, topic) for key in part]
+    inside = tape[tape.index(sent[0]) : tape.index(sent[-1]) + 1]
+    return [t for key in inside if key not in set(sent) and isinstance(t := key[1], int)]
+
+
+@pytest.mark.parametrize("mode", ["abort", "close"])
+def test_with_two_copies_a_lost_line_costs_nothing_at_all(
+    vendor: Callable[..., Simulator], start: Start, collect: Callable[..., Collector], mode: str
+) -> None:
+    simulator = vendor("--ticks-per-s", "5000")
+    mcm = start(COPIES.format(feed=f"ws://127.0.0.1:{simulator.port}"))
+    mcm.wait_ready()
+    collector = collect(mcm, "stocks.*")
+    wait_for_more(collector, 3_000)
+
+    for nth in (0, 1, 0):
+        lost = line_with(simulator, "T.AAPL", nth)
+        simulator.remote.drop(mode=mode, connection=lost)  # type: ignore[arg-type]
+        mcm.wait(are_two_again(simulator), because="both lines carry it again")
+        wait_for_more(collector, 8_000)
+    settle(simulator, collector, *CRITICAL)
+
+    for topic in CRITICAL:
+        tape = keys_of(simulator.remote.tape(topic))
+        delivered = collector.delivered[topic]
+        assert delivered == tape[tape.index(delivered[0]) :], topic
+    assert collector.complaints == []
+    assert mcm.status().router.duplicates > 1_000
+    assert mcm.status().gaps == 0
+
+
+def are_two_again(simulator: Simulator) -> Callable[[Status], bool]:
+    def check(_: Status) -> bool:
+        holders = [one for one in simulator.remote.report().open_connections() if "T.AAPL" in one.items]
+        return len(holders) == 2 and all("Q.MSFT" in one.items for one in holders)
+
+    return check
+
+
+def test_a_killed_router_and_worker_repeat_and_lose_nothing_of_redundant_topics(
+    vendor: Callable[..., Simulator], start: Start, collect: Callable[..., Collector]
+) -> None:
+    simulator = vendor("--ticks-per-s", "5000")
+    mcm = start(COPIES.format(feed=f"ws://127.0.0.1:{simulator.port}"))
+    mcm.wait_ready()
+    collector = collect(mcm, "stocks.*")
+    wait_for_more(collector, 3_000)
+
+    for number in (1, 2):
+        mcm.kill(mcm.status().router.pid)
+        mcm.kill(mcm.status().connections["primary"].pid)
+        mcm.wait(
+            lambda status, number=number: (  # type: ignore[misc]
+                (status.router.restarts, status.connections["primary"].restarts) == (number, number)
+            ),
+            because="both are back",
+        )
+        mcm.wait(are_two_again(simulator), because="both lines carry it again")
+        wait_for_more(collector, 8_000)
+    settle(simulator, collector, *CRITICAL)
+
+    for topic in CRITICAL:
+        tape = keys_of(simulator.remote.tape(topic))
+        delivered = collector.delivered[topic]
+        assert delivered == tape[tape.index(delivered[0]) :], topic
+    assert collector.complaints == []
+
+
+def test_whether_a_topic_is_safe_is_one_boolean_with_its_reason(vendor: Callable[..., Simulator], start: Start) -> None:
+    simulator = vendor()
+    mcm = start(THREE_LINES.format(feed=f"ws://127.0.0.1:{simulator.port}"))
+    mcm.wait_ready()
+
+    def safety(topic: str) -> tuple[bool, str]:
+        with Control(mcm.run_dir) as control:
+            answer = control.ask("is_safe", {"topic": topic}, answer=dict[str, object])
+        return bool(answer["is_safe"]), str(answer["reason"])
+
+    assert safety("stocks.T.AAPL") == (True, "live on primary")
+    assert safety("stocks.T.NOBODY") == (False, "nobody carries it")
+    simulator.remote.refuse_upgrades("stocks")
+    simulator.remote.drop(mode="abort")
+    mcm.wait(lambda status: status.gaps == 10, because="everything is missing")
+
+    is_safe, reason = safety("stocks.T.AAPL")
+    assert not is_safe
+    assert reason.startswith("missing since ")
