@@ -32,6 +32,7 @@ from mcm.core.control import (
 )
 from mcm.core.dialling import Governor, LineState, Reason
 from mcm.core.fitness import Fitness
+from mcm.core.notices import LineNotice
 from mcm.core.settings import Testing
 from mcm.core.status import AccountStatus, ConnectionStatus
 from mcm.herald import Herald
@@ -109,6 +110,8 @@ class Lines:
             name: Child(name, self._recipe(name, line.market), self, rng) for name, line in self._lines.items()
         }
         self.feed: str | None = None
+        self._herald = herald
+        self._told_states: dict[str, str] = {}
         self._fitness = Fitness()
         markets = {name: line.market for name, line in self._lines.items()}
         self.carrying = Carrying(settings, markets, herald, self._tell)
@@ -200,6 +203,17 @@ class Lines:
             self._available = available
             self.carrying.replan(available)
         self.carrying.turn(now, up)
+        self._tell_everybody(now)
+
+    def _tell_everybody(self, now: float) -> None:
+        """Publish what has changed since the last time."""
+        states = {name: self._state(name, now) for name in self._lines}
+        changed = [name for name, state in states.items() if self._told_states.get(name) != state]
+        self._told_states = states
+        t_ns = time.time_ns()
+        self._herald.say(
+            status=[LineNotice(name, states[name], self._reason(name, now), t_ns) for name in changed],
+        )
 
     def _up(self) -> set[str]:
         """The lines that live at present."""

@@ -16,16 +16,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
 from mcm import bus, locks
+from mcm.client import Control
 from mcm.core import replaying, topics
 from mcm.core.errors import NotRunning, UsageError
 from mcm.core.events import Tick, tick_decoder
 from mcm.core.follow import Cursor, Delivery, Follower, Lost, Reset, WantHeads, WantRange, ticks_in
+from mcm.core.gaps import GAP_TOPIC, GapRecord
 from mcm.core.markets import MARKETS
+from mcm.core.notices import STATUS, LineNotice
 from mcm.core.replaying import AskHeads, AskMore, AskRange, AskTime, Heads, Messages, Selection, Since, WrongEpoch
 from mcm.core.wire import HEARTBEAT, Heartbeat, Message
 from mcm.inbox import Inbox
@@ -39,6 +42,7 @@ CREDIT = 4_000
 EXACT_PER_CHANNEL = 2_000  # beyond, the whole channel is subscribed and filtered here
 
 Answer = TypeVar("Answer", Heads, Messages, Since)
+_notices = msgspec.msgpack.Decoder(list[GapRecord | LineNotice]).decode
 _decode_heartbeat = msgspec.msgpack.Decoder(list[Heartbeat]).decode
 
 
@@ -96,8 +100,9 @@ class Subscriber:
         backfilled: ``"skip"`` leaves out what was fetched later to close a gap; else see ``current.is_backfilled``.
         conflate_ms: > 0: at most one tick per topic in that time, the newest.
         demand: for later versions.
-        on_gap: is called with Lost or Reset; without it they are raised, and iterating may go on behind them.
-        on_status: for later versions.
+        on_gap: is called with Lost and Reset, and with what mcm says of gaps upstream (core.gaps); without it Lost and
+            Reset are raised, and iterating may go on behind them.
+        on_status: is called when a connection changes its state (core.notices.LineNotice).
 
     Raises:
         NotRunning: no mcm runs on *run_dir*, or has not for 5 s.
@@ -117,16 +122,21 @@ class Subscriber:
         backfilled: Literal["mark", "skip"] = "mark",
         conflate_ms: int = 0,
         demand: bool = False,
-        on_gap: Callable[[Lost | Reset], object] | None = None,
-        on_status: Callable[[object], object] | None = None,
+        on_gap: Callable[[Lost | Reset | GapRecord], object] | None = None,
+        on_status: Callable[[LineNotice], object] | None = None,
     ) -> None:
-        if demand or on_status is not None:
-            raise UsageError("demand and on_status are not yet available", "leave them out")
+        if demand:
+            raise UsageError("demand is not yet available", "leave it out; `mcm check` shows what is carried")
         if cursor is not None and (since is not None or last):
             raise UsageError("a cursor says where to begin", "leave since and last out")
         wanted = [topics] if isinstance(topics, str) else list(topics)
+        # What is not asked for as a topic goes to the callbacks.
+        self._asides: dict[bytes, Callable[[Any], object]] = {}
+        for aside, callback in ((GAP_TOPIC, on_gap), (STATUS, on_status)):
+            if callback is not None and aside.decode() not in wanted:
+                self._asides[aside] = callback
         self.run_dir = Path(run_dir or os.environ.get("MCM_RUN_DIR") or ".mcm").expanduser().absolute()
-        self._prefixes, self._selection = _subscriptions(wanted)
+        self._prefixes, self._selection = _subscriptions([*wanted, *(aside.decode() for aside in self._asides)])
         self._since, self._last, self._on_gap = since, last, on_gap
         self._skips_backfilled = backfilled == "skip"
         self._conflate_s = conflate_ms / 1e3
@@ -184,8 +194,7 @@ class Subscriber:
         """(topic, ticks) as they were published together: the fastest way to typed ticks."""
         for delivery in self._messages():
             topic, message, skip = delivery
-            market = topic.partition(b".")[0].decode()
-            ticks = tick_decoder(market).decode(message.ticks)[skip:]
+            ticks = _decoded(topic, message)[skip:]
             self._hold(delivery, message.sequence + skip)
             self.counters.delivered += len(ticks)
             yield topic.decode(), ticks
@@ -214,8 +223,7 @@ class Subscriber:
 
     def _ticks_of(self, delivery: Delivery) -> Iterator[Tick]:
         topic, message, skip = delivery
-        market = topic.partition(b".")[0].decode()
-        for index, tick in enumerate(tick_decoder(market).decode(message.ticks)[skip:], message.sequence + skip):
+        for index, tick in enumerate(_decoded(topic, message)[skip:], message.sequence + skip):
             self._hold(delivery, index)
             self.counters.delivered += 1
             yield tick
@@ -280,9 +288,12 @@ class Subscriber:
                 continue
             event = self._ready.popleft()
             if isinstance(event, Delivery):
-                if self._skips_backfilled and event.message.connection == "backfill":
-                    continue
-                return event
+                if event.topic in self._asides:
+                    for notice in _decoded(event.topic, event.message)[event.skip :]:
+                        self._asides[event.topic](notice)
+                elif not (self._skips_backfilled and event.message.connection == "backfill"):
+                    return event
+                continue
             self.counters.lost = self._follower.lost
             if self._on_gap is None:
                 raise event
@@ -394,6 +405,12 @@ class Subscriber:
             answer = asker.more(Messages)
         self._check_presence()
 
+    def is_safe(self, topic: str) -> tuple[bool, str]:
+        """Whether positions can be trusted to *topic* now (live, confirmed, in no gap), and the reason in words."""
+        with Control(self.run_dir) as control:
+            answer = control.ask("is_safe", {"topic": topic}, answer=dict[str, Any])
+        return bool(answer["is_safe"]), str(answer["reason"])
+
     # --- its end
 
     def stop(self) -> None:
@@ -467,6 +484,13 @@ class _Asker:
             self._socket.close(linger=0)
             self._socket = None
         return None
+
+
+def _decoded(topic: bytes, message: Message) -> list[Any]:
+    """The ticks of a message, or the notices of one of mcm's own topics."""
+    if topic.startswith(b"mcm."):
+        return _notices(message.ticks)
+    return tick_decoder(topic.partition(b".")[0].decode()).decode(message.ticks)
 
 
 def _subscriptions(wanted: Iterable[str]) -> tuple[list[bytes], Selection | None]:

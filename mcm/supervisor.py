@@ -63,6 +63,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._was_ready = False
         self._tidy_at = 0.0
+        self._running = settings.run_dir / "running"  # touched once a second; left behind by a kill
         self.exit = Exit.OK
         rng = Random()
         self._router = Child(ROUTER, self._router_recipe(), self, rng)
@@ -160,6 +161,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled, number)
         systemd = Notifier(os.environ)
+        if self._running.exists():  # it was not stopped in order
+            self._lines.carrying.unwatched(self._running.stat().st_mtime_ns)
         async with contextlib.AsyncExitStack() as stack:
             server = ControlServer(self._configuration.run_dir, self._answer)
             await stack.enter_async_context(server)
@@ -170,6 +173,7 @@ class Supervisor:
             finally:
                 systemd.tell("STOPPING=1")
                 await self._end_children()
+                self._running.unlink(missing_ok=True)
 
     async def _turn_for_ever(self, console: Console, systemd: Notifier) -> None:
         while not self._stopping.is_set():
@@ -184,6 +188,7 @@ class Supervisor:
             if now >= self._tidy_at:
                 self._tidy_at = now + TIDY_S
                 self._herald.tidy()
+                self._running.touch()
             systemd.turn(now)
             console.turn(now, self.status)
             self._wake.clear()

@@ -35,7 +35,7 @@ LAYERS: dict[str, set[str]] = {
     "mcm.outlet": {"mcm.core", "mcm.bus", "mcm.journal", "mcm.links"},
     "mcm.client": {"mcm.core", "mcm.bus", "mcm.locks"},
     "mcm.inbox": {"mcm.core", "mcm.bus"},
-    "mcm.subscriber": {"mcm.core", "mcm.bus", "mcm.locks", "mcm.inbox"},
+    "mcm.subscriber": {"mcm.core", "mcm.bus", "mcm.client", "mcm.locks", "mcm.inbox"},
     "mcm.export": {"mcm.core", "mcm.journal"},
     "mcm.cli_past": {"mcm.core", "mcm.client", "mcm.configuration", "mcm.export", "mcm.journal"},
     "mcm.cli": {

@@ -14,6 +14,7 @@ after a join or a gap up to its next gap.  The **log** is what was published in 
   agree as far as both go.  When it is the only one left and RUN events agree, it is proven (**splice**), and what lies
   beyond the head is released.  Contradiction removes candidates, so waiting only makes this surer, and costs nobody
   anything: the line in step brings the same events.
+* A topic on which nobody spoke for the window is forgotten: the next line to speak is the first.
 * A hold ends without proof when what it *withholds* (what its best candidate does not explain) is HOLD_NS old or too
   much, or when no other line is left to wait for.  Then the rule of counting decides, against everything in the log
   that the line may bring; where nothing of it is in the log, all of it is new, and the log has a *break* there.
@@ -742,10 +743,11 @@ class _TopicImage(msgspec.Struct, array_like=True):
 
 
 class _Slice(msgspec.Struct, array_like=True):
-    """A part of a snapshot: the cover (in the first slice only) and some topics."""
+    """A part of a snapshot: the cover (in the first slice only), some topics, and some forgotten since it began."""
 
     cover: list[CoverRecord] | None
     topics: list[_TopicImage]
+    gone: list[bytes]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -754,7 +756,8 @@ _decode_slice = msgspec.msgpack.Decoder(_Slice).decode
 
 def topics_in(piece: bytes) -> list[bytes]:
     """The topics of a slice of a snapshot; before its position in the journal nothing of them is to be fed again."""
-    return [image.name for image in _decode_slice(piece).topics]
+    decoded = _decode_slice(piece)
+    return [image.name for image in decoded.topics] + decoded.gone
 
 
 class Arbiter:
@@ -957,17 +960,18 @@ class Arbiter:
         Feeding may go on between two slices: each is the state of its topics at the moment when it is taken.  A topic
         that appears meanwhile is in none, and needs none: all its feeds come after the first slice.
         """
-        yield _encode(_Slice(self._cover.records, []))
-        images: list[_TopicImage] = []
-        size = 0
+        yield _encode(_Slice(self._cover.records, [], []))
+        piece, size = _Slice(None, [], []), 0
         for topic in list(self._topics):
             if size >= slice_bytes:
-                yield _encode(_Slice(None, images))
-                images, size = [], 0
-            if (state := self._topics.get(topic)) is not None:
-                images.append(state.image())
+                yield _encode(piece)
+                piece, size = _Slice(None, [], []), 0
+            if (state := self._topics.get(topic)) is None:
+                piece.gone.append(topic)
+            else:
+                piece.topics.append(state.image())
                 size += state.size
-        yield _encode(_Slice(None, images))
+        yield _encode(piece)
 
     def restore(self, piece: bytes) -> None:
         """Put a slice of a snapshot in place; msgspec.DecodeError for anything else."""
