@@ -21,6 +21,7 @@ __all__ = ["Carrying", "Safety"]
 log = logging.getLogger("mcm.supervisor")
 
 GAPS_REMEMBERED = 200
+UNDER_WAY_NS = 10**9  # what was read last may have been on its way so long, and what followed it is missing
 
 
 class Safety(NamedTuple):
@@ -88,6 +89,7 @@ class Carrying:
 
     def line_ended(self, line: str, reason: str, *, since_ns: int, is_dead: bool) -> None:
         """*line* receives nothing since *since_ns*; if its process *is_dead*, somebody else has to tell the router."""
+        since_ns -= UNDER_WAY_NS
         topics = self._confirmed.pop(line, set())
         alone = topics - set().union(*self._confirmed.values())
         self._note(self.gaps.line_ended(line, alone, since_ns=since_ns, reason=reason))

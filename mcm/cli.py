@@ -233,8 +233,8 @@ def _remarks(state: Status) -> Iterator[str]:
 
 
 def _remarks_on(name: str, line: ConnectionStatus) -> Iterator[str]:
-    if line.reason:
-        yield f"{name}: {line.reason}"
+    for words in filter(None, (line.reason, line.note)):
+        yield f"{name}: {words}"
     if line.unconfirmed:
         more = f" and {len(line.unconfirmed) - 5:,} more" if len(line.unconfirmed) > 5 else ""
         yield f"{name}: unconfirmed {', '.join(line.unconfirmed[:5])}{more}"

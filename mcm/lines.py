@@ -5,6 +5,7 @@ Decisions are made elsewhere (core.assignment, core.dialling, core.restart); thi
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -317,6 +318,7 @@ class Lines:
             restarts=child.restarts,
             errors=dict(sorted((line.errors + Counter(report.errors if report is not None else {})).items())),
             reason=self._reason(name, now),
+            note=self._note(name, now),
         )
 
     @staticmethod
@@ -351,12 +353,15 @@ class Lines:
             case LineState.REFUSED:
                 return self._why_refused(name)
             case LineState.UP:
-                back_s = self._fitness.fit_in_s(name, now=now)
-                return f"on probation, its topics come back in {back_s:.0f} s" if back_s else ""
+                return ""
             case _:
                 _, detail = self._governor.why(name)
                 wait_s = self._governor.waits_s(name, now=now)
                 return f"{detail}; dialling again in {wait_s:.1f} s" if wait_s > 0 else detail
+
+    def _note(self, name: str, now: float) -> str:
+        back_s = self._fitness.fit_in_s(name, now=now)
+        return f"on probation, its topics come back in {back_s:.0f} s" if 0 < back_s < math.inf else ""
 
     def _why_parked(self, name: str, now: float) -> str:
         market, governor = self._lines[name].market, self._governor

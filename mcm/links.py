@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from mcm import locks
 from mcm.core.errors import UsageError
-from mcm.journal import Behind, Reader, Writer, recover
+from mcm.journal import Behind, LogFull, Reader, Writer, recover
 
 __all__ = ["Incoming", "Missing", "OutgoingLink", "names"]
 
@@ -67,32 +67,43 @@ class OutgoingLink:
             raise UsageError(f"another worker writes the link files of {name} ({held})", "stop it first")
         self._lock = held
         number = max((one.number for one in _incarnations(base)), default=0) + 1
-        directory = base / f"{number:010}-{epoch:016x}"
-        self._writer = Writer(recover(directory), epoch=epoch)
-        self._taken_path = directory / "taken"
-        self._keep = keep
+        self._directory, self._epoch, self._keep = base / f"{number:010}-{epoch:016x}", epoch, keep
+        self._taken_path = self._directory / "taken"
+        self._writer: Writer | None = None
         self.lost = 0
+        self._open()
+
+    def _open(self) -> Writer | None:
+        """The writer; None while the disk has no room for a first file: a line must live without one."""
+        if self._writer is None:
+            with contextlib.suppress(LogFull):
+                self._writer = Writer(recover(self._directory), epoch=self._epoch)
+        return self._writer
 
     def append(self, sequence: int, received_ns: int, frame: bytes) -> None:
         """Keep one batch; raises LogFull when the disk does not take it."""
+        if self._writer is None:
+            raise LogFull(self._directory, "there was no room for its first file")
         self._writer.append(sequence, received_ns, frame)
 
     def tidy(self) -> None:
         """Delete what the router has taken, and at the cap the oldest that it has not; about once a second."""
-        if self._keep:
+        writer = self._open()
+        if writer is None or self._keep:
             return
         taken = 0
         with contextlib.suppress(FileNotFoundError, struct.error):
             (taken,) = _TAKEN.unpack(self._taken_path.read_bytes())
-        self._writer.drop_before(taken + 1)
-        dropped = self._writer.trim(max_bytes=CAP_BYTES)
+        writer.drop_before(taken + 1)
+        dropped = writer.trim(max_bytes=CAP_BYTES)
         if dropped is not None:
             self.lost += dropped.end - max(dropped.first, taken + 1)
 
     def close(self) -> None:
         """Bring it to the disk and let the next worker write."""
         with contextlib.suppress(OSError):
-            self._writer.close()
+            if self._writer is not None:
+                self._writer.close()
         self._lock.release()
 
 

@@ -278,9 +278,10 @@ class Subscriber:
         self._in_hand = None
         deadline = time.monotonic() + within_s
         while True:
-            if self._stopping.is_set():
-                raise _Stopped
             if not self._ready:
+                # Not before: what is ready counts as delivered for the cursor.
+                if self._stopping.is_set():
+                    raise _Stopped
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     raise TimeoutError

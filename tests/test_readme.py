@@ -145,13 +145,16 @@ def test_every_command_stands_in_the_table_with_every_option(name: str) -> None:
     assert len(heads) == 1
 
     (head,) = heads
-    for parameter in main.commands[name].params:
+    command = main.commands[name]
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    parameters = [*command.params, *(parameter for one in inner for parameter in one.params)]
+    for parameter in parameters:
         if isinstance(parameter, click.Option):
             assert f"[{parameter.opts[0]}" in head
         else:
             assert (parameter.name or "").upper() in head
     shown = set(re.findall(r"--[a-z-]+", head))
-    assert shown == {opt for one in main.commands[name].params if isinstance(one, click.Option) for opt in one.opts}
+    assert shown == {opt for one in parameters if isinstance(one, click.Option) for opt in one.opts}
 
 
 def test_every_exit_code_is_explained() -> None:

@@ -148,6 +148,8 @@ class Follower:
     _head: int = 0
     _jumped: tuple[bytes, Message] | None = None
     _verify_at: float = 0.0
+    _beat: int | None = None  # offset of the heartbeat whose check is under way; None where something is known to miss
+    _is_waiting: bool = False  # whether such heads are ahead of the socket, and a heartbeat has to pass them first
     _knows_all: bool = False  # whether a topic without an expectation is one that never ticked
 
     def __post_init__(self) -> None:
@@ -188,15 +190,21 @@ class Follower:
     def doubt(self) -> None:
         """Something may be missing: the socket has reconnected, or more came than fits."""
         if self.wanted is None:
+            self._beat, self._is_waiting = None, False
             self.wanted = WantHeads(self._verified or 0 if self._knows_all else 0)
 
     def heartbeat(self, epoch: int, offset: int, *, now: float) -> None:
         """The router lives, and this is its last offset; once a second that is compared with what was verified."""
         if self.wanted is not None:
             return
-        if epoch != self._epoch or (offset > (self._verified or 0) and now >= self._verify_at):
+        if self._is_waiting and epoch == self._epoch:
+            if offset >= self._head:
+                self._is_waiting = False
+                self._compare()
+        elif epoch != self._epoch or (offset > (self._verified or 0) and now >= self._verify_at):
             self._verify_at = now + VERIFY_EVERY_S
             self.doubt()
+            self._beat = offset
 
     # --- what the replay brings ---
 
@@ -212,12 +220,22 @@ class Follower:
             return list(self._settle(head))
         if epoch != self._epoch:
             before, self._epoch, self._verified, self._jumped = self._epoch, epoch, begins - 1, None
-            self._expected, self._recent, self._knows_all = {}, {}, False
+            self._expected, self._recent, self._knows_all, self._beat = {}, {}, False, None
             self.wanted = WantHeads(0)
             return [Reset(before, epoch)]
         self._heads, self._head = next_of, head
-        if head > self._verified and any(self._expected.get(topic, 0) < number for topic, number in next_of.items()):
-            self.wanted = WantRange(self._verified + 1, head)
+        if self._beat is not None and head > self._beat:
+            # What was published behind that heartbeat is still on its way and not missing: the journal is just faster.
+            self.wanted, self._is_waiting = None, True
+            return []
+        return self._compare()
+
+    def _compare(self) -> "list[Lost | Reset | Delivery]":
+        """Everything up to the heads has come by the socket, or never will."""
+        if self._head > (self._verified or 0) and any(
+            self._expected.get(topic, 0) < number for topic, number in self._heads.items()
+        ):
+            self.wanted = WantRange((self._verified or 0) + 1, self._head)
             return []
         return self._know_heads()
 

@@ -20,6 +20,7 @@ class ConnectionStatus(msgspec.Struct):
         reconnects: lines opened after the first; restarts: of its process.
         errors: reason → count, since its process started.
         reason: why it is not live, in words; empty when it is.
+        note: what else there is to say: that it is on probation, and its topics are carried elsewhere.
     """
 
     state: str
@@ -35,6 +36,7 @@ class ConnectionStatus(msgspec.Struct):
     restarts: int
     errors: dict[str, int]
     reason: str
+    note: str = ""
 
 
 class ProcessStatus(msgspec.Struct):

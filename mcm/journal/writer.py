@@ -120,10 +120,13 @@ class Writer:
         self._unsynced: deque[int] = deque()  # closed segments
         self._synced = (-1, 0)
         try:
+            self._state = -1
             self._state = _open_state(self.directory)
             self._put_state(State.OPEN)
             os.fdatasync(self._state)  # before any record: an old "clean" must not survive a power failure
         except OSError as error:
+            if self._state >= 0:
+                os.close(self._state)
             raise LogFull(self.directory, error) from error
         self._closed = _survey(self.directory, self._high_stamp_ns)
         self._floor = self._continue(recovered)
@@ -423,12 +426,14 @@ def _epoch(recovered: Recovered) -> int:
 def _open_state(directory: Path) -> int:
     """The state file, with its place on the disk, so that changing it later needs none."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = directory / "state"
-    is_new = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if is_new:
-        os.posix_fallocate(descriptor, 0, STATE_BYTES)
-        _fdatasync(directory)
+    descriptor = os.open(directory / "state", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(descriptor).st_size < STATE_BYTES:
+            os.posix_fallocate(descriptor, 0, STATE_BYTES)
+            _fdatasync(directory)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

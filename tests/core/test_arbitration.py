@@ -44,6 +44,7 @@ class World:
         place: line → index of the event that it brings next.
         stretch: line → indices brought since its last gap.
         brought: index → when the first line brought it.
+        spoken: when any line brought anything last.
     """
 
     judge: Judge
@@ -52,6 +53,7 @@ class World:
     place: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LINES, 0))
     stretch: dict[str, set[int]] = field(default_factory=lambda: {line: set() for line in LINES})
     brought: dict[int, int] = field(default_factory=dict)
+    spoken: int = S
     published: list[bytes] = field(default_factory=list)
 
     def take(self, verdict: Verdict) -> None:
@@ -64,7 +66,7 @@ class World:
         last = min(first + count, len(self.vendor))
         if first < last:
             self.take(self.judge.feed(line, TOPIC, self.vendor[first:last], self.now))
-            self.place[line] = last
+            self.place[line], self.spoken = last, self.now
             self.stretch[line] |= set(range(first, last))
             for index in range(first, last):
                 self.brought.setdefault(index, self.now)
@@ -134,8 +136,8 @@ def repeating(draw: st.DrawFn) -> list[bytes]:
 
 
 def without_idleness(script: list[Step]) -> list[Step]:
-    """After a silence longer than the window the first to speak is another one."""
-    return [step for step in script if step != Pass(40 * S)]
+    """After a silence longer than the window another line may speak first."""
+    return [step for step in script if not isinstance(step, Pass) or step.ns < S]
 
 
 anything = st.lists(st.integers(0, 3).map(lambda symbol: b"a%d" % symbol), max_size=40)
@@ -165,7 +167,8 @@ def play_with_splices_in_time(world: World, script: list[Step], needed: int) -> 
 
     The first line to speak is spliced; another one is when *needed* of its events were brought by a spliced line.
     A spliced line may end only while another one is.  Time stands still when a hold would run out, and no line begins
-    before the first.  In the end the spliced lines bring all that is left.
+    before the first; after a silence longer than the window the same begins anew.  In the end the spliced lines bring
+    all that is left.
     """
     spliced: set[str] = set()
     reached: set[int] = set()  # what spliced lines brought
@@ -194,14 +197,16 @@ def play_with_splices_in_time(world: World, script: list[Step], needed: int) -> 
                 for line in LINES:
                     world.bring(line, world.too_late(line, ns))
                     look()
-                if ns > WINDOW_NS:
+                is_forgotten = world.now + ns - world.spoken > WINDOW_NS
+                if is_forgotten:
                     furthest = max(world.brought, default=-1) + 1
                     for line in LINES:
                         world.bring(line, furthest - world.place[line])
+                    is_forgotten = world.now + ns - world.spoken > WINDOW_NS
                 due = world.judge.next_due_ns()
                 if due is None or due > world.now + ns:
                     world.pass_time(ns)
-                    if ns > WINDOW_NS:  # nobody knows any longer where the lines were
+                    if is_forgotten:  # nobody knows any longer where the lines were
                         world.stretch = {line: set() for line in LINES}
                         spliced.clear()
     for line in sorted(spliced):

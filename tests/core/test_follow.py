@@ -239,6 +239,47 @@ def test_what_was_published_but_never_journaled_is_delivered_and_the_hole_before
     assert reader.ticks == ["stocks.T.A 1", "stocks.T.A 4"]
 
 
+def test_what_is_still_on_its_way_is_neither_repaired_nor_lost() -> None:
+    """The journal is faster than the socket, and lacks what was published while its disk was full."""
+    journal = Journal()
+    reader = Reader(journal)
+    reader.catch_up()
+    reader.see(*journal.publish(TOPICS[0]))
+    on_their_way = [journal.publish(TOPICS[0]) for _ in range(3)]
+    reader.follower.heartbeat(1, 1, now=10.0)
+    requests = reader.requests
+    reader.catch_up()
+
+    for topic, message in on_their_way:
+        reader.see(topic, message)
+    reader.follower.heartbeat(1, 4, now=10.3)
+    reader.catch_up()
+
+    assert reader.requests == requests + 1  # the heads, and no range
+    assert reader.follower.repaired == reader.follower.duplicates == 0
+    assert reader.ticks == all_ticks(journal, TOPICS[0])
+    place = reader.follower.place()
+    assert place is not None
+    assert place.offset == 4
+
+
+def test_what_never_comes_is_repaired_once_a_heartbeat_has_passed_it() -> None:
+    journal = Journal()
+    reader = Reader(journal)
+    reader.catch_up()
+    reader.see(*journal.publish(TOPICS[0]))
+    journal.publish(TOPICS[1])
+    reader.follower.heartbeat(1, 1, now=10.0)
+    reader.catch_up()
+    assert reader.follower.repaired == 0
+
+    reader.follower.heartbeat(1, 2, now=10.3)
+    reader.catch_up()
+
+    assert reader.follower.repaired == 1
+    assert reader.ticks == all_ticks(journal, TOPICS[0]) + all_ticks(journal, TOPICS[1])
+
+
 def test_the_number_of_ticks_is_read_from_their_head() -> None:
     for count in (0, 1, 15, 16, 65_535, 65_536):
         assert ticks_in(Message(1, 1, 0, "", msgspec.Raw(encode_ticks([1] * count)))) == count

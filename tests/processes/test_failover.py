@@ -85,7 +85,7 @@ def test_a_line_that_stays_down_is_carried_by_the_others_within_a_second_and_the
 
     assert taken_s < 1.5, "one second, and what this machine adds"
     assert status.connections["primary"].wanted == 0
-    assert "on probation" in mcm.status().connections["primary"].reason
+    assert "on probation" in mcm.status().connections["primary"].note
     for topic in ("stocks.T.AAPL", "stocks.Q.MSFT", "stocks.T.JPM", "stocks.T.SHOP"):
         sent = [key for part in sent_to_lines(simulator, topic) for key in part]
         delivered = collector.delivered[topic]

@@ -14,7 +14,7 @@ from tests.processes.judge import Collector, received, sent_to_lines, settle
 from tests.processes.stack import THREE_LINES, Mcm, Start, wait_until
 
 TOPICS = ["stocks.T.AAPL", "stocks.Q.MSFT", "stocks.T.JPM", "stocks.Q.BAC", "stocks.T.SHOP"]
-TESTING = "\n[testing]\nkeep_links = true\n{more}\n"
+TESTING = "\n[routing]\nfailover = false\n[testing]\nkeep_links = true\n{more}\n"
 SEEDS = [int(os.environ.get("MCM_TEST_SEED", "1")) + number for number in range(3)]
 
 Stack = tuple[Simulator, Mcm]
