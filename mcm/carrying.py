@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from mcm.core import assignment
-from mcm.core.gaps import GapRecord, GapRepaired, Gaps
+from mcm.core.gaps import GapClosed, GapRecord, GapRepaired, Gaps
 from mcm.core.notices import CoverChange, LineMark
 from mcm.core.placement import TOPICS_PER_COVER, Cover, Placement
 from mcm.core.settings import Settings
@@ -39,6 +39,7 @@ class Carrying:
         markets: line → market.
         herald: to the router and to everybody.
         tell: called with a line that carries something else from here on: see :meth:`items_of`.
+        closed: called with every gap, or part of one, that is closed.
 
     Attributes:
         plan: what each connection is to carry.
@@ -46,8 +47,15 @@ class Carrying:
     """
 
     def __init__(
-        self, settings: Settings, markets: Mapping[str, str], herald: Herald, tell: Callable[[str], None]
+        self,
+        settings: Settings,
+        markets: Mapping[str, str],
+        herald: Herald,
+        *,
+        tell: Callable[[str], None],
+        closed: Callable[[GapClosed], None],
     ) -> None:
+        self._closed = closed
         self._settings, self._markets, self._herald, self._tell = settings, markets, herald, tell
         self._wishes = assignment.wishes(settings)
         self._confirmed: defaultdict[str, set[str]] = defaultdict(set)  # line → topics
@@ -133,6 +141,8 @@ class Carrying:
         self.recent.extend(records)
         self._herald.say(gaps=records)
         for record in records:
+            if isinstance(record, GapClosed):
+                self._closed(record)
             topics = record.topics if not isinstance(record, GapRepaired) else [record.topic]
             log.info("%s %s: %d topics of %s", type(record).__name__, record.id, len(topics), ", ".join(topics[:3]))
 

@@ -302,6 +302,12 @@ class Child:
         else:
             self.process.send(Stop())
 
+    def dismiss(self) -> None:
+        """It is not needed any more: let it finish and go, and do not start it again."""
+        if self.state != "stopped":
+            self.state = "stopped"
+            self.send(Stop())
+
     async def stop(self, patience_s: float) -> None:
         """End it for good: asked first, killed after *patience_s* seconds."""
         self.state = "stopped"

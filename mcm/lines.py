@@ -33,6 +33,7 @@ from mcm.core.control import (
 )
 from mcm.core.dialling import Governor, LineState, Reason
 from mcm.core.fitness import Fitness
+from mcm.core.gaps import GapClosed
 from mcm.core.notices import LineNotice
 from mcm.core.settings import Testing
 from mcm.core.status import AccountStatus, ConnectionStatus
@@ -98,7 +99,13 @@ class Lines:
     """
 
     def __init__(
-        self, configuration: Configuration, herald: Herald, rng: Random, *, changed: Callable[[], None]
+        self,
+        configuration: Configuration,
+        herald: Herald,
+        rng: Random,
+        *,
+        changed: Callable[[], None],
+        closed: Callable[[GapClosed], None],
     ) -> None:
         self._configuration, self._changed = configuration, changed
         settings = configuration.settings
@@ -115,7 +122,7 @@ class Lines:
         self._told_states: dict[str, str] = {}
         self._fitness = Fitness()
         markets = {name: line.market for name, line in self._lines.items()}
-        self.carrying = Carrying(settings, markets, herald, self._tell)
+        self.carrying = Carrying(settings, markets, herald, tell=self._tell, closed=closed)
         self._available = self._may_carry()
         self.carrying.replan(self._available)
 

@@ -24,6 +24,8 @@ from mcm.console import Console
 from mcm.control_server import ControlServer
 from mcm.core import restart, status
 from mcm.core.control import (
+    BackfillSettings,
+    Down,
     Ready,
     ReplayReport,
     ReplaySettings,
@@ -35,9 +37,12 @@ from mcm.core.control import (
 )
 from mcm.core.errors import McmError, UsageError
 from mcm.core.exits import Exit
-from mcm.core.settings import Testing
+from mcm.core.gaps import GapClosed
+from mcm.core.settings import Testing, Upstream
+from mcm.core.settings_values import is_loopback
 from mcm.herald import Herald
 from mcm.lines import Lines
+from mcm.repairs import Repairs
 from mcm.runtime import RepeatFilter
 from mcm.systemd import Notifier
 
@@ -45,7 +50,8 @@ log = logging.getLogger("mcm.supervisor")
 
 TURN_S = 0.05
 TIDY_S = 1.0
-ROUTER, REPLAY, SIMULATOR = "router", "replay", "simulator"
+ROUTER, REPLAY, BACKFILL, SIMULATOR = "router", "replay", "backfill", "simulator"
+DELAYED_S = 900.0
 WORKER_PATIENCE_S, ROUTER_PATIENCE_S, SERVICE_PATIENCE_S = 2.0, 2.0, 0.5
 
 
@@ -72,7 +78,8 @@ class Supervisor:
         self._simulator: Child | None = None
         self._simulator_ports = (settings.settings.simulator.port, settings.settings.simulator.orders_port)
         self._herald = Herald(settings.run_dir, settings.settings.testing or Testing())
-        self._lines = Lines(settings, self._herald, rng, changed=self._wake.set)
+        self._repairs = Repairs(lambda: Child(BACKFILL, self._backfill_recipe(), self, rng))
+        self._lines = Lines(settings, self._herald, rng, changed=self._wake.set, closed=self._gap_closed)
         feed = settings.settings.upstream.feed
         if feed == SIMULATOR:
             self._simulator = Child(SIMULATOR, self._simulator_recipe(), self, rng)
@@ -95,14 +102,38 @@ class Supervisor:
         first = ReplaySettings(str(self._configuration.run_dir))
         return self._recipe(REPLAY, "workers.replay", first, restart.SERVICE)
 
+    def _backfill_recipe(self) -> Recipe:
+        configuration = self._configuration
+        settings = configuration.settings
+        first = BackfillSettings(
+            str(configuration.run_dir),
+            configuration.api_key.reveal(),
+            self._rest_url() or "",
+            channels=settings.backfill.channels,
+            requests_per_s=settings.backfill.requests_per_s,
+            delay_s=DELAYED_S if settings.upstream.feed == "delayed" else 0.0,
+            testing=settings.testing or Testing(),
+        )
+        return self._recipe(BACKFILL, "workers.backfill", first, restart.SERVICE)
+
+    def _rest_url(self) -> str | None:
+        """Where the past is asked for: the simulator's own, the configured one; None where there is none."""
+        upstream = self._configuration.settings.upstream
+        if self._simulator is not None:
+            return f"http://127.0.0.1:{self._simulator_ports[1]}"
+        is_ours = is_loopback(upstream.feed) and upstream.rest_url == Upstream().rest_url
+        return None if is_ours else upstream.rest_url
+
+    def _gap_closed(self, gap: GapClosed) -> None:
+        if self._configuration.settings.backfill.enabled and self._rest_url() is not None:
+            self._repairs.gap_closed(gap)
+
     def _simulator_recipe(self) -> Recipe:
         wish = self._configuration.settings.simulator
         first = SimulatorSettings(wish.seed, wish.ticks_per_s, wish.port, wish.orders_port, wish.cap)
         return self._recipe(SIMULATOR, "mcm.simulator", first, restart.SERVICE)
 
-    def _recipe(
-        self, name: str, module: str, first: RouterSettings | ReplaySettings | SimulatorSettings, policy: restart.Policy
-    ) -> Recipe:
+    def _recipe(self, name: str, module: str, first: Down, policy: restart.Policy) -> Recipe:
         return Recipe(
             module=module,
             settings=lambda: first,
@@ -114,13 +145,16 @@ class Supervisor:
     @property
     def _services(self) -> list[Child]:
         """Every child that is no connection, in the order in which they start."""
-        return [child for child in (self._router, self._replay, self._simulator) if child is not None]
+        children = (self._router, self._replay, self._repairs.child, self._simulator)
+        return [child for child in children if child is not None]
 
     # --- what the children say: see children.Owner ---
 
     def heard(self, child: Child, record: Up) -> None:
         """Take a report of a service."""
         match record:
+            case _ if child is self._repairs.child:
+                self._repairs.heard(record)
             case Ready(port, orders_port) if child is self._simulator:
                 self._simulator_ports = port, orders_port
                 self._lines.feed = f"ws://127.0.0.1:{port}"
@@ -180,6 +214,7 @@ class Supervisor:
             now = time.monotonic()
             for child in self._services:
                 child.turn(now)
+            self._repairs.turn(now)
             self._lines.turn(now)
             if self._lines.is_started and self._router.state == "ready" and not self._was_ready:
                 self._was_ready = True

@@ -24,7 +24,9 @@ LAYERS: dict[str, set[str]] = {
     "mcm.herald": {"mcm.core", "mcm.outlet"},
     "mcm.carrying": {"mcm.core", "mcm.herald"},
     "mcm.lines": {"mcm.core", "mcm.configuration", "mcm.locks", "mcm.children", "mcm.carrying", "mcm.herald"},
+    "mcm.repairs": {"mcm.core", "mcm.children"},
     "mcm.supervisor": {
+        "mcm.repairs",
         "mcm.core", "mcm.bus", "mcm.runtime", "mcm.configuration", "mcm.locks", "mcm.children", "mcm.console",
         "mcm.control_server", "mcm.lines", "mcm.systemd", "mcm.herald",
     },

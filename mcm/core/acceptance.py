@@ -12,7 +12,7 @@ from itertools import islice
 import msgspec
 
 from mcm.core.arbitration import HELD, Arbiter, Verdict, topics_in
-from mcm.core.notices import CONTROL, CoverChange, LineMark, readable_notices
+from mcm.core.notices import BACKFILL, CONTROL, CoverChange, LineMark, readable_notices
 from mcm.core.record import Accepted, Covered, Due, Ended, Fed, Published, Step, join, split
 from mcm.core.sequence import Numbering
 from mcm.core.wire import Batch
@@ -98,7 +98,7 @@ class Acceptance:
             if topic == CONTROL:
                 self._be_told(encoded, record)
                 continue
-            if lines_of(topic):
+            if lines_of(topic) and batch.connection != BACKFILL:
                 self._arbitrate(topic, encoded, record)
             else:
                 record.received += length

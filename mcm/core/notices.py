@@ -11,6 +11,7 @@ import msgspec
 from mcm.core.wire import Group
 
 __all__ = [
+    "BACKFILL",
     "CONTROL",
     "STATUS",
     "SUPERVISOR",
@@ -24,6 +25,7 @@ __all__ = [
 
 CONTROL = b"mcm.control"
 STATUS = b"mcm.status"
+BACKFILL = "backfill"  # the link of repaired ticks; it is no line, and never arbitrated
 SUPERVISOR = "supervisor"  # the name of the supervisor's own link; no connection may have it
 
 

@@ -19,6 +19,7 @@ from mcm.core.topics import WILDCARD, parse_item
 
 __all__ = [
     "Account",
+    "Backfill",
     "Connection",
     "Dashboard",
     "Gateway",
@@ -121,6 +122,19 @@ class Journal(_Section, frozen=True):
     retention_hours: Annotated[int, Meta(ge=1, le=8_760)] = 24
 
 
+class Backfill(_Section, frozen=True):
+    """``[backfill]``: repair of gaps by the vendor's REST side.
+
+    Attributes:
+        channels: kinds of tick that are repaired.
+        requests_per_s: over everything; the vendor asks for fewer than 100, a free plan has 5 a minute (0.083).
+    """
+
+    enabled: bool = True
+    channels: tuple[str, ...] = ("T", "XT")
+    requests_per_s: Annotated[float, Meta(ge=0.01, le=100)] = 20.0
+
+
 class Dashboard(_Section, frozen=True):
     """``[dashboard]``: the web page (with later versions)."""
 
@@ -185,6 +199,7 @@ class Settings(_Section, frozen=True):
     universes: dict[Annotated[str, Meta(extra={"check": values.universe_key})], tuple[str, ...]] = {}
     publish: Publish = Publish()
     journal: Journal = Journal()
+    backfill: Backfill = Backfill()
     dashboard: Dashboard = Dashboard()
     gateway: Gateway = Gateway()
     simulator: Simulator = Simulator()

@@ -5,6 +5,7 @@ Delivered: what a Subscriber handed out.
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -263,11 +264,21 @@ class Trial:
 
         return share
 
+    @staticmethod
+    def is_loaded(share: float) -> bool:
+        """Whether a share of the nominal rate is enough to count; where others want the cores, a third is."""
+        is_busy = os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
+        return share >= (0.3 if is_busy else 0.9)
+
     def lag_s(self) -> float:
         """Age of the newest delivered tick of the topic that is most behind."""
         newest = [self.collector.delivered[topic][-1:] for topic in ALL_TOPICS]
         times = [key[0][1] if key else 0 for key in newest]
         return time.time() - min(at for at in times if isinstance(at, int)) / 1e3
+
+    def last_moment_ms(self) -> int:
+        """Wall clock of what is surely read by now: what a worker that is killed next has not read is younger."""
+        return int((time.time() - self.lag_s()) * 1e3)
 
     def catch_up(self) -> float:
         """Wait until every topic is delivered with less than a second of delay; seconds that this took from now."""

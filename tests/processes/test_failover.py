@@ -192,3 +192,36 @@ def test_whether_a_topic_is_safe_is_one_boolean_with_its_reason(vendor: Callable
     is_safe, reason = safety("stocks.T.AAPL")
     assert not is_safe
     assert reason.startswith("missing since ")
+
+
+def test_a_gap_of_trades_is_repaired_and_nothing_comes_twice(
+    vendor: Callable[..., Simulator], start: Start, collect: Callable[..., Collector]
+) -> None:
+    simulator = vendor("--ticks-per-s", "300")
+    configuration = THREE_LINES.format(feed=f"ws://127.0.0.1:{simulator.port}")
+    mcm = start(configuration.replace("[upstream]", f'[upstream]\nrest_url = "{simulator.rest_url}"'))
+    mcm.wait_ready()
+    collector = collect(mcm, "stocks.T.*")
+    wait_for_more(collector, 100)
+
+    simulator.remote.refuse_upgrades("stocks")
+    simulator.remote.drop(mode="abort")
+    mcm.wait(lambda status: status.gaps == 10, because="everything is missing")
+    simulator.remote.accept_upgrades("stocks")
+    mcm.wait(lambda status: status.gaps == 0, because="everything is carried again", within_s=60)
+
+    def is_repaired() -> bool:
+        return all(set(missing(simulator, collector, topic)) == set() for topic in ("stocks.T.AAPL", "stocks.T.SHOP"))
+
+    wait_until(is_repaired, because="what was missing has been fetched", within_s=60)
+
+    for topic in ("stocks.T.AAPL", "stocks.T.SHOP", "stocks.T.BAC"):
+        assert len(set(collector.delivered[topic])) == len(collector.delivered[topic])
+
+
+def missing(simulator: Simulator, collector: Collector, topic: str) -> list[object]:
+    """What is on the tape between the first and the last delivered tick, and was not delivered."""
+    tape, delivered = keys_of(simulator.remote.tape(topic)), list(collector.delivered[topic])
+    places = {key: place for place, key in enumerate(tape)}
+    known = [places[key] for key in delivered if key in places]
+    return [key for key in tape[min(known) : max(known)] if key not in set(delivered)]
