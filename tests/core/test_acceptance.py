@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcm.core.acceptance import Acceptance
-from mcm.core.record import Accepted, decode_record, encode_record
+from mcm.core.notices import CONTROL, CoverChange, LineMark, group_of
+from mcm.core.record import Accepted, decode_record, encode_record, split
 from mcm.core.sequence import Numbering
 from mcm.core.wire import Batch, Group, encode_ticks
 
@@ -89,3 +90,103 @@ def test_a_batch_is_the_next_one_a_known_one_or_leaves_some_out() -> None:
     assert acceptance.missing_before("primary", 7, 5) == 3
     assert acceptance.missing_before("primary", 8, 1) == 0
     assert acceptance.missing_before("secondary", 9, 3) == 2
+
+
+# --- with redundant lines ---------------------------------------------------------------------------------------------
+
+COVERED = "stocks.T.A"
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "a", "b", "gap a", "gap b", "due"]), st.integers(1, 4)),
+    min_size=1,
+    max_size=40,
+)
+
+
+class Lines:
+    """A supervisor that covers a topic, and two lines that bring the same events, each at its own pace."""
+
+    def __init__(self) -> None:
+        self.sequences = {"a": 0, "b": 0, "supervisor": 0}
+        self.place = {"a": 0, "b": 0}
+        self.clock = 0
+
+    def batch(self, link: str, group: Group) -> Batch:
+        self.sequences[link] += 1
+        self.clock += 1_000_000
+        return Batch(link, 7, self.sequences[link], self.clock, self.clock, [group])
+
+    def cover(self) -> Batch:
+        return self.batch("supervisor", group_of(CONTROL, [CoverChange([COVERED], ["a", "b"], [])]))
+
+    def step(self, what: str, number: int) -> Batch | None:
+        """The batch that comes of it; None for time alone."""
+        match what.split():
+            case ["gap", line]:
+                return self.batch(line, group_of(CONTROL, [LineMark(line)]))
+            case ["due"]:
+                self.clock += number * 300_000_000
+                return None
+            case [line]:
+                events = [f"event {self.place[line] + index}" for index in range(number)]
+                self.place[line] += number
+                return self.batch(line, Group(COVERED.encode(), number, encode_ticks(events)))
+        raise AssertionError(what)
+
+
+def take(acceptance: Acceptance, batch: Batch | None, clock: int) -> list[tuple[int, Accepted]]:
+    if batch is not None:
+        return [acceptance.accept(batch)]
+    released = acceptance.due(clock, clock)
+    return [released] if released is not None else []
+
+
+@given(STEPS, STEPS, st.data())
+def test_what_is_known_of_redundant_lines_goes_on_after_a_kill(
+    before: list[tuple[str, int]], after: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    lines, acceptance = Lines(), Acceptance(Numbering(epoch=1))
+    journal = take(acceptance, lines.cover(), 0)
+    snapshot_at = data.draw(st.integers(0, len(before) - 1))
+    parts: list[bytes] = []
+    number = 1
+    slices: Iterator[bytes] = iter(())
+    for index, (what, amount) in enumerate(before):
+        if index == snapshot_at:
+            number, slices = acceptance.numbers.offset + 1, acceptance.slices()
+        parts += [part for part in [next(slices, None)] if part is not None]
+        journal += take(acceptance, lines.step(what, amount), lines.clock)
+    parts += slices
+
+    again = Acceptance(Numbering(epoch=1))
+    for part in parts:
+        again.load(part)
+    again.numbers.offset = number - 1
+    for first_offset, record in journal:
+        if first_offset >= number:
+            again.restore(first_offset, decode_record(encode_record(record)))
+    again.recovered()
+
+    assert again.doubts == 0
+    assert again.counters == acceptance.counters
+    for what, amount in after:
+        batch = lines.step(what, amount)
+        assert take(again, batch, lines.clock) == take(acceptance, batch, lines.clock)
+
+
+@given(STEPS)
+def test_the_routers_part_of_the_ledger_balances_and_every_event_comes_once(steps: list[tuple[str, int]]) -> None:
+    lines, acceptance = Lines(), Acceptance(Numbering(epoch=1))
+    taken = take(acceptance, lines.cover(), 0)
+    for what, amount in steps:
+        taken += take(acceptance, lines.step(what, amount), lines.clock)
+        counters = acceptance.counters
+        assert counters.received == counters.published + counters.duplicates + counters.held
+        assert counters.held >= 0
+    for _ in range(5):
+        taken += take(acceptance, lines.step("due", 10), lines.clock)
+
+    published = [event for _, record in taken for one in record.messages for event in split(one.ticks)]
+    brought = max(lines.place.values())
+    assert sorted(published) == sorted(split(encode_ticks([f"event {index}" for index in range(brought)])))
+    # What is still held withholds nothing: it is published already, and only not yet proof of where its line stands.
+    assert acceptance.counters.held <= lines.place["a"] + lines.place["b"] - brought
