@@ -14,6 +14,7 @@ from mcm.core.gaps import GapClosed, GapRecord, GapRepaired, Gaps
 from mcm.core.notices import CoverChange, LineMark
 from mcm.core.placement import TOPICS_PER_COVER, Cover, Placement
 from mcm.core.settings import Settings
+from mcm.core.settings import items as items_of_watchlist
 from mcm.herald import Herald
 
 __all__ = ["Carrying", "Safety"]
@@ -39,7 +40,7 @@ class Carrying:
         markets: line → market.
         herald: to the router and to everybody.
         tell: called with a line that carries something else from here on: see :meth:`items_of`.
-        closed: called with every gap, or part of one, that is closed.
+        closed: called with every gap, or part of one, that is closed, and its rank: 0 for watchlists with a tier.
 
     Attributes:
         plan: what each connection is to carry.
@@ -53,11 +54,17 @@ class Carrying:
         herald: Herald,
         *,
         tell: Callable[[str], None],
-        closed: Callable[[GapClosed], None],
+        closed: Callable[[GapClosed, int], None],
     ) -> None:
         self._closed = closed
         self._settings, self._markets, self._herald, self._tell = settings, markets, herald, tell
         self._wishes = assignment.wishes(settings)
+        self._tiered = {
+            f"{watchlist.market}.{item}"
+            for watchlist in settings.watchlists
+            if watchlist.tier is not None
+            for item in items_of_watchlist(watchlist, settings.universes)
+        }
         self._confirmed: defaultdict[str, set[str]] = defaultdict(set)  # line → topics
         self.plan = assignment.Plan({}, {})
         self.placement = Placement()
@@ -142,7 +149,7 @@ class Carrying:
         self._herald.say(gaps=records)
         for record in records:
             if isinstance(record, GapClosed):
-                self._closed(record)
+                self._closed(record, 0 if self._tiered.intersection(record.topics) else 1)
             topics = record.topics if not isinstance(record, GapRepaired) else [record.topic]
             log.info("%s %s: %d topics of %s", type(record).__name__, record.id, len(topics), ", ".join(topics[:3]))
 

@@ -22,6 +22,7 @@ from mcm.core.control import (
     Answered,
     Confirmed,
     Dial,
+    HangUp,
     LineClosed,
     LineReport,
     LineSettings,
@@ -105,7 +106,7 @@ class Lines:
         rng: Random,
         *,
         changed: Callable[[], None],
-        closed: Callable[[GapClosed], None],
+        closed: Callable[[GapClosed, int], None],
     ) -> None:
         self._configuration, self._changed = configuration, changed
         settings = configuration.settings
@@ -278,6 +279,13 @@ class Lines:
         """A human asks for a fresh start of this connection: its process, its back-off, its refused key."""
         self._governor.revive(name)
         self.children[name].revive()
+
+    def hang_up(self, name: str, why: str) -> None:
+        """Have a line closed with 1000 and dialled again."""
+        child = self.children.get(name)
+        if child is not None and name in self._up():
+            log.warning("%s: %s, closing it", name, why)
+            child.send(HangUp())
 
     async def stop(self, patience_s: float) -> None:
         """End all workers; each closes its line with 1000."""

@@ -34,10 +34,10 @@ class Repairs:
         self.child: Child | None = None
         self.refused: dict[str, str] = {}
 
-    def gap_closed(self, gap: GapClosed) -> None:
-        """Topics are carried again: fetch what they missed."""
+    def gap_closed(self, gap: GapClosed, rank: int) -> None:
+        """Topics are carried again: fetch what they missed, lower ranks first."""
         for chunk in in_chunks(gap.topics):
-            repair = Repair(gap.id, tuple(chunk), gap.since_ns, gap.until_ns)
+            repair = Repair(gap.id, tuple(chunk), gap.since_ns, gap.until_ns, rank)
             self._unfinished.append(repair)
             self._send(repair)
         if (surplus := len(self._unfinished) - WAITING) > 0:

@@ -137,6 +137,9 @@ class Subscriber:
                 self._asides[aside] = callback
         self.run_dir = Path(run_dir or os.environ.get("MCM_RUN_DIR") or ".mcm").expanduser().absolute()
         self._prefixes, self._selection = _subscriptions([*wanted, *(aside.decode() for aside in self._asides)])
+        self._has_joined = False
+        self._absent_since: float | None = None
+        self._check_presence()  # before anything is opened
         self._since, self._last, self._on_gap = since, last, on_gap
         self._skips_backfilled = backfilled == "skip"
         self._conflate_s = conflate_ms / 1e3
@@ -148,14 +151,11 @@ class Subscriber:
         self._ready: deque[Delivery | Lost | Reset] = deque()
         self._range: Iterator[None] | None = None
         self._in_hand: tuple[bytes, int] | None = None
-        self._has_joined = False
-        self._absent_since: float | None = None
         self._executor: ThreadPoolExecutor | None = None
         self._ticks: Iterator[Tick] = iter(())
         self._source: Message | None = None
         self._stopping = threading.Event()
         self.counters = Counters()
-        self._check_presence()
         self._inbox.start()
 
     # --- ways to read

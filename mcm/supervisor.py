@@ -124,9 +124,9 @@ class Supervisor:
         is_ours = is_loopback(upstream.feed) and upstream.rest_url == Upstream().rest_url
         return None if is_ours else upstream.rest_url
 
-    def _gap_closed(self, gap: GapClosed) -> None:
+    def _gap_closed(self, gap: GapClosed, rank: int) -> None:
         if self._configuration.settings.backfill.enabled and self._rest_url() is not None:
-            self._repairs.gap_closed(gap)
+            self._repairs.gap_closed(gap, rank)
 
     def _simulator_recipe(self) -> Recipe:
         wish = self._configuration.settings.simulator
@@ -161,6 +161,8 @@ class Supervisor:
             case RouterReport():
                 self._router_report = record
                 self._herald.heard(record.acknowledged_epoch, record.acknowledged)
+                for name in record.lagging:
+                    self._lines.hang_up(name, "it lags by more than 20 s")
             case Ready() if child is self._router:
                 self._lines.carrying.router_started()
             case Ready() | ReplayReport() | SimulatorReport():

@@ -34,6 +34,7 @@ HEARTBEAT_S = 0.25
 REPORT_S = 1.0
 LOOK_S = 0.05
 LOOK_BYTES = 1024 * 1024
+LAG_LIMIT_NS = 20 * 10**9  # two thirds of the window in which arbitration knows an event again
 BATCHES_PER_TURN = 200
 # Without descriptors libzmq aborts the process at the next subscriber (ipc_listener, EMFILE).
 LEAST_DESCRIPTORS = 4_096
@@ -208,6 +209,9 @@ class Router:
             not_durable_since=self._journal.not_durable_since,
             acknowledged_epoch=epoch,
             acknowledged=sequence,
+            lagging=tuple(
+                name for name, line in self.acceptance.arbiter.statistics().items() if line.lag_ns > LAG_LIMIT_NS
+            ),
         )
 
 

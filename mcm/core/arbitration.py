@@ -767,7 +767,7 @@ class Arbiter:
     stamp more than WINDOW_NS before a time told to ``due``: while link files are read, tell it the stamp reached there.
 
     **Recovery.**  Write every call that changes something into the journal, in order: ``cover``, ``uncover``,
-    ``line_gap``, a ``due`` that released something, and every feed with its verdict's trace, its fresh events (the
+    ``line_gap``, a ``due`` that released or dropped something, and every feed with its verdict's trace, its fresh events (the
     messages published, without released ones) and its held events.  Beside it write the slices of ``snapshot``, each
     with the journal position at which it was taken.  After a kill go through the journal from the position of the
     first slice on: restore each slice when its position comes, skip the feeds of its topics before that, and repeat

@@ -287,6 +287,7 @@ class RouterReport(_Record, frozen=True):
         skipped: batches read from link files, because the socket had not brought them.
         not_durable_since: first offset that the journal does not have, when its disk is full.
         acknowledged_epoch, acknowledged: up to which the supervisor's own link was taken.
+        lagging: lines that trail others by so much that their events could soon not be told apart any more.
     """
 
     received: int = 0
@@ -299,6 +300,7 @@ class RouterReport(_Record, frozen=True):
     not_durable_since: int | None = None
     acknowledged_epoch: int = 0
     acknowledged: int = 0
+    lagging: tuple[str, ...] = ()
 
 
 class ReplayReport(_Record, frozen=True):

@@ -182,8 +182,11 @@ class Mcm:
     def end(self) -> None:
         for subscriber in self.subscribers:
             subscriber.end()
-        holder = locks.holder(self.run_dir)
-        if holder is not None:
+        if locks.holder(self.run_dir) is not None:
+            with contextlib.suppress(McmError):
+                router = self.status().router
+                balance = router.received - router.published - router.duplicates - router.held
+                assert balance == 0, f"the ledger does not balance: {router}"
             self.cli("stop")
 
     def processes(self) -> dict[int, str]:
