@@ -6,7 +6,7 @@ When the disk is full the feed goes on: what is published then stands in no file
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mcm.core.acceptance import Acceptance
@@ -32,6 +32,7 @@ log = logging.getLogger("mcm.router")
 SNAPSHOT_EVERY_BYTES = 32 * 1024 * 1024
 SNAPSHOT_EVERY_S = 60.0
 TRIM_EVERY_S = 10.0
+RETRY_S = 1.0
 FREE_DISK_SHARE = 0.1
 _READ_BYTES = 4 * 1024 * 1024
 
@@ -70,6 +71,7 @@ class Journal:
         self._snapshot: SnapshotWriter | None = None
         self._slices: Iterator[bytes] = iter(())
         self._snapshot_size, self._snapshot_at, self._trim_at = writer.size_bytes, 0.0, 0.0
+        self._must_resume = False
         self.not_durable_since: int | None = None
 
     def start(self) -> None:
@@ -87,11 +89,16 @@ class Journal:
                 log.error("not durable since offset %d: %s", first_offset, error)
             return
         if self.not_durable_since is not None:
-            log.warning("durable again from offset %d on; %d to %d are in no file", first_offset,
-                        self.not_durable_since, first_offset - 1)  # fmt: skip
+            log.warning(
+                "durable again from offset %d on; %d to %d are in no file",
+                first_offset, self.not_durable_since, first_offset - 1,
+            )  # fmt: skip
             self.not_durable_since = None
-            # Readers name the hole between the offsets; this router still knows every number it gave.
-            self._writer.resume()
+            # The numbers of that stretch stand nowhere yet: until heads say them, a kill must cost the epoch.
+            self._must_resume, self._snapshot_at = True, 0.0
+            if self._snapshot is not None:
+                self._snapshot.abandon()
+                self._snapshot = None
 
     def turn(self, now: float) -> None:
         """A slice of whatever is due: heads, retention.  Less than a millisecond."""
@@ -113,6 +120,8 @@ class Journal:
             self._snapshot = SnapshotWriter(writer.directory, writer.epoch, self._acceptance.numbers.offset + 1)
         except LogFull as error:
             log.warning("no heads were written: %s", error)
+            if self._must_resume:
+                self._snapshot_at = time.monotonic() + RETRY_S
             return
         self._snapshot_size = writer.size_bytes
         self._slices = self._acceptance.slices()
@@ -125,9 +134,14 @@ class Journal:
                 self._snapshot.write(part)
                 return
             self._snapshot.commit()
+            if self._must_resume:
+                self._writer.resume()
+                self._must_resume = False
         except LogFull as error:
             log.warning("no heads were written: %s", error)
             self._snapshot.abandon()
+            if self._must_resume:
+                self._snapshot_at = time.monotonic() + RETRY_S
         self._snapshot = None
 
     def close(self) -> None:
@@ -143,15 +157,17 @@ class Journal:
             log.error("the journal could not be closed cleanly: %s", error)
 
 
-def open_journal(run_dir: Path, retention: Retention) -> tuple[Journal, Acceptance]:
-    """The journal of *run_dir* and the state it leads to; UsageError where its directory cannot be written."""
+def open_journal(
+    run_dir: Path, retention: Retention, alive: Callable[[], None] = lambda: None
+) -> tuple[Journal, Acceptance]:
+    """The journal of *run_dir* and the state it leads to; *alive* is called several times a second meanwhile."""
     directory = journal_directory(run_dir)
     recovered = recover(directory)
     writer = Writer(recovered)
     acceptance = Acceptance(Numbering(writer.epoch))
     began = time.monotonic()
     if recovered.epoch is not None:
-        _restore(directory, recovered.epoch, acceptance)
+        _restore(directory, recovered.epoch, acceptance, alive)
     if writer.epoch != recovered.epoch:
         if recovered.epoch is not None:
             log.error("a new journal epoch begins: %s; every subscriber is told", recovered.new_epoch_because)
@@ -164,7 +180,7 @@ def open_journal(run_dir: Path, retention: Retention) -> tuple[Journal, Acceptan
     return Journal(writer, acceptance, retention), acceptance
 
 
-def _restore(directory: Path, epoch: int, acceptance: Acceptance) -> None:
+def _restore(directory: Path, epoch: int, acceptance: Acceptance, alive: Callable[[], None]) -> None:
     """Heads, then every record behind them."""
     reader = Reader(directory, epoch=epoch)
     snapshot = read_snapshot(directory, epoch)
@@ -177,6 +193,7 @@ def _restore(directory: Path, epoch: int, acceptance: Acceptance) -> None:
         reader.seek(min(extent.first for extent in extents(directory) if extent.epoch == epoch))
     try:
         while True:
+            alive()
             try:
                 records = reader.read(_READ_BYTES)
             except (Behind, EpochChanged):

@@ -10,7 +10,8 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -36,6 +37,7 @@ LOOK_S = 0.05
 LOOK_BYTES = 1024 * 1024
 LAG_LIMIT_NS = 20 * 10**9  # two thirds of the window in which arbitration knows an event again
 BATCHES_PER_TURN = 200
+WAITING_BATCHES = 2_000  # of a link that is behind; the oldest go, because files have nearly always all of them
 # Without descriptors libzmq aborts the process at the next subscriber (ipc_listener, EMFILE).
 LEAST_DESCRIPTORS = 4_096
 
@@ -55,6 +57,7 @@ class Router:
         self.acceptance, self._journal = acceptance, journal
         self._incoming: dict[str, Incoming] = {}
         self._behind: set[str] = set()
+        self._waiting: dict[str, deque[Batch]] = {}
         self._outlet: bus.Socket[bytes] | None = None
         self.rejected = self.skipped = 0
         self.must_report = False
@@ -69,11 +72,12 @@ class Router:
 
     # --- batches
 
-    def recover(self) -> None:
+    def recover(self, alive: Callable[[], None] = lambda: None) -> None:
         """Take everything that the link files hold, in the order in which the workers read it."""
         streams = [self._stored(name) for name in {*links.names(self._run_dir), *self._incoming}]
         for batch in heapq.merge(*streams, key=lambda batch: batch.monotonic_ns):
             self.accept(batch)
+            alive()
 
     def _stored(self, name: str) -> Iterator[Batch]:
         while found := list(self._link(name).read(LOOK_BYTES)):
@@ -111,6 +115,8 @@ class Router:
             self._link(name).passed(batch.sequence, len(frame))
         elif self.acceptance.missing_before(name, batch.link_epoch, batch.sequence) >= 0:
             self._behind.add(name)
+            # Its file should have it, and all before it; a link on a full disk has only this.
+            self._waiting.setdefault(name, deque(maxlen=WAITING_BATCHES)).append(batch)
 
     def accept(self, batch: Batch) -> None:
         """Number, journal and publish one batch, unless it is known."""
@@ -154,6 +160,8 @@ class Router:
             found = list(self._link(name).read(LOOK_BYTES))
             if not found:
                 self._behind.discard(name)
+                for waiting in self._waiting.pop(name, ()):
+                    self.accept(waiting)
             for stored in found:
                 batch = self._readable(name, stored)
                 if batch is None:
@@ -287,9 +295,18 @@ def serve(settings: RouterSettings, channel: runtime.Channel[Down]) -> None:
     raise_descriptor_limit()
     run_dir = Path(settings.run_dir)
     retention = journaling.Retention(settings.retention_bytes, settings.retention_hours)
-    journal, acceptance = journaling.open_journal(run_dir, retention)
+    said = time.monotonic()
+
+    def alive() -> None:
+        """Recovery may take long: the supervisor must not take it for a hang."""
+        nonlocal said
+        if time.monotonic() - said > REPORT_S:
+            said = time.monotonic()
+            channel.send(RouterReport(), replace=True)
+
+    journal, acceptance = journaling.open_journal(run_dir, retention, alive)
     router = Router(run_dir, acceptance, journal, settings.testing)
-    router.recover()
+    router.recover(alive)
     journal.start()
     context: bus.Context[bus.Socket[bytes]] = bus.Context()
     try:

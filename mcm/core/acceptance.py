@@ -12,7 +12,7 @@ from itertools import islice
 import msgspec
 
 from mcm.core.arbitration import HELD, Arbiter, Verdict, topics_in
-from mcm.core.notices import BACKFILL, CONTROL, CoverChange, LineMark, readable_notices
+from mcm.core.notices import BACKFILL, CONTROL, SUPERVISOR, CoverChange, LineMark, readable_notices
 from mcm.core.record import Accepted, Covered, Due, Ended, Fed, Published, Step, join, split
 from mcm.core.sequence import Numbering
 from mcm.core.wire import Batch
@@ -20,6 +20,7 @@ from mcm.core.wire import Batch
 __all__ = ["Acceptance", "Counters"]
 
 _SLICE = 2_000
+_OURS = frozenset({SUPERVISOR, BACKFILL})
 
 
 @dataclass
@@ -101,7 +102,7 @@ class Acceptance:
             if lines_of(topic) and batch.connection != BACKFILL:
                 self._arbitrate(topic, encoded, record)
             else:
-                record.received += length
+                record.received += length if not _is_notice(record.link, topic) else 0
                 add(Published(topic, number(topic, length)[1], length, encoded))
         self.taken[batch.connection] = (batch.link_epoch, batch.sequence)
         self._count(record)
@@ -109,7 +110,8 @@ class Acceptance:
 
     def _count(self, record: Accepted) -> None:
         self.index = record.index + 1
-        counters, published = self.counters, sum(message.length for message in record.messages)
+        counters, link = self.counters, record.link
+        published = sum(message.length for message in record.messages if not _is_notice(link, message.topic))
         counters.received += record.received
         counters.published += published
         counters.duplicates += record.duplicates
@@ -248,6 +250,11 @@ class Acceptance:
         if part.arbiter:
             self._slices.append(part)
             self._awaited.update(topics_in(part.arbiter))
+
+
+def _is_notice(link: str, topic: bytes) -> bool:
+    """Whether a message is mcm's own word, which is published like ticks and counted with none of them."""
+    return link in _OURS and topic.startswith(b"mcm.")
 
 
 def _coded(wanted: int, trace: Iterable[tuple[int, int]], events: list[bytes]) -> list[bytes]:

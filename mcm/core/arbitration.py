@@ -21,12 +21,13 @@ after a join or a gap up to its next gap.  The **log** is what was published in 
 
 **Guaranteed**, as long as no line trails by more than the window, which is the caller's duty (`LineStatistics.lag_ns`):
 
-1. V without repeats: whatever the lines do, each event that any of them brought is published exactly once.
+1. V without repeats: each event that any line brought is published exactly once, whatever the lines do, be it that
+   they lose something without a word.
 2. V with repeats, but no RUN events in a row twice within the window: exactly V, in its order, wherever a line brought
    it, if every splice completes: each stretch begins no earlier in V than the log; some line in step goes on until
    RUN events agree (one event, where V has no repeats); and no hold runs out.
 3. The same V, without any such condition on splices: beside one line without a gap each event is published exactly as
-   often as the vendor sent it, whatever the others do.  If that line spoke first, this holds for every V.
+   often as the vendor sent it, wherever the others drop out and rejoin.  If that line spoke first, for every V.
 
 Order, not number, is given up where a hold runs out, that is behind a line that is silent or trails by more than
 HOLD_NS; and for the head of a stretch that began before the log but spoke later.  **Impossible** is to tell a repeat of
@@ -767,11 +768,11 @@ class Arbiter:
     stamp more than WINDOW_NS before a time told to ``due``: while link files are read, tell it the stamp reached there.
 
     **Recovery.**  Write every call that changes something into the journal, in order: ``cover``, ``uncover``,
-    ``line_gap``, a ``due`` that released or dropped something, and every feed with its verdict's trace, its fresh events (the
-    messages published, without released ones) and its held events.  Beside it write the slices of ``snapshot``, each
-    with the journal position at which it was taken.  After a kill go through the journal from the position of the
-    first slice on: restore each slice when its position comes, skip the feeds of its topics before that, and repeat
-    everything else, feeds by ``refeed``.
+    ``line_gap``, a ``due`` that released or dropped something, and every feed with its verdict's trace, its fresh
+    events (the messages published, without released ones) and its held events.  Beside it write the slices of
+    ``snapshot``, each with the journal position at which it was taken.  After a kill go through the journal from the
+    position of the first slice on: restore each slice when its position comes, skip the feeds of its topics before
+    that, and repeat everything else, feeds by ``refeed``.
     """
 
     def __init__(self) -> None:
