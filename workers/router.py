@@ -7,6 +7,7 @@ Nothing that arrives can stop it: what is no batch is counted.
 
 import heapq
 import logging
+import math
 import resource
 import sys
 import time
@@ -38,6 +39,8 @@ LOOK_BYTES = 1024 * 1024
 LAG_LIMIT_NS = 20 * 10**9  # two thirds of the window in which arbitration knows an event again
 BATCHES_PER_TURN = 200
 WAITING_BATCHES = 2_000  # of a link that is behind; the oldest go, because files have nearly always all of them
+WAITING_S = 1.0
+ABSURD = 10**9  # batches that a forged one may claim to follow
 # Without descriptors libzmq aborts the process at the next subscriber (ipc_listener, EMFILE).
 LEAST_DESCRIPTORS = 4_096
 
@@ -57,7 +60,7 @@ class Router:
         self.acceptance, self._journal = acceptance, journal
         self._incoming: dict[str, Incoming] = {}
         self._behind: set[str] = set()
-        self._waiting: dict[str, deque[Batch]] = {}
+        self._waiting: dict[str, tuple[float, deque[Batch]]] = {}  # since when, and what
         self._outlet: bus.Socket[bytes] | None = None
         self.rejected = self.skipped = 0
         self.must_report = False
@@ -116,7 +119,8 @@ class Router:
         elif self.acceptance.missing_before(name, batch.link_epoch, batch.sequence) >= 0:
             self._behind.add(name)
             # Its file should have it, and all before it; a link on a full disk has only this.
-            self._waiting.setdefault(name, deque(maxlen=WAITING_BATCHES)).append(batch)
+            waiting = self._waiting.setdefault(name, (time.monotonic(), deque(maxlen=WAITING_BATCHES)))
+            waiting[1].append(batch)
 
     def accept(self, batch: Batch) -> None:
         """Number, journal and publish one batch, unless it is known."""
@@ -124,7 +128,7 @@ class Router:
         if missing < 0:
             return
         if missing:
-            self.acceptance.counters.lost_batches += missing
+            self.acceptance.counters.lost_batches += min(missing, ABSURD)
             log.warning("%s: %d batches never reached the router", batch.connection, missing)
         if batch.connection == SUPERVISOR:
             self._read_ended(batch)
@@ -160,14 +164,23 @@ class Router:
             found = list(self._link(name).read(LOOK_BYTES))
             if not found:
                 self._behind.discard(name)
-                for waiting in self._waiting.pop(name, ()):
-                    self.accept(waiting)
+                self._take_waiting(name)
             for stored in found:
                 batch = self._readable(name, stored)
                 if batch is None:
                     continue
                 if self.acceptance.missing_before(name, batch.link_epoch, batch.sequence) >= 0:
                     self.skipped += 1
+                self.accept(batch)
+
+    def _take_waiting(self, name: str) -> None:
+        """A link's file has nothing more: what it should have had by now, and came by the socket, is in no file."""
+        since, batches = self._waiting.get(name, (math.inf, ()))
+        if not batches or time.monotonic() - since < WAITING_S:
+            return
+        del self._waiting[name]
+        for batch in batches:
+            if batch.link_epoch == self._link(name).epoch:  # else it is of no worker of ours, or of a dead one
                 self.accept(batch)
 
     @property

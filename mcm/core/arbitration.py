@@ -163,8 +163,6 @@ class _Step:
         since: its first place; what it owes from there on counts as missed.
         owed: event → numbers of the entries before *place* that it has not brought, but may.
         owed_end: beyond the last of them; *owed_size*: how many they were when last counted, or more.
-        signs: events that would show that the line is not beyond the log, as was thought, but before a part of it;
-        doubtful: the entries that it would then bring, from the first number up to the second.
     """
 
     line: _Line
@@ -174,8 +172,6 @@ class _Step:
     owed: dict[bytes, list[int]] = field(default_factory=dict)
     owed_end: int = 0
     owed_size: int = 0
-    signs: set[bytes] = field(default_factory=set)
-    doubtful: tuple[int, int] = (0, 0)
 
     def owe(self, entries: Iterable[bytes], first: int) -> None:
         for number, event in enumerate(entries, first):
@@ -204,7 +200,7 @@ class _Step:
     def unbrought(self, base: int) -> int:
         """The first entry that it may still bring."""
         owed = [number for numbers in self.owed.values() for number in numbers if number >= base]
-        return min([self.place, *owed, *([max(self.doubtful[0], base)] if self.signs else [])])
+        return min([self.place, *owed])
 
 
 @dataclass(slots=True, eq=False)
@@ -302,7 +298,7 @@ class _Topic:
             new = events[met:]
         else:
             new = events.copy()
-        if (step.owed or step.signs) and not self._is_plain(step, new):
+        if step.owed and not step.owed.keys().isdisjoint(new):
             return None
         trace = [(FRESH, length - met)]
         if met:
@@ -344,7 +340,9 @@ class _Topic:
             step = None
         if step is None and self._leads(name, event):
             step = self.steps[name] = self._enter(name, self.head, self.head)
-            self._begin_anew(step, self._floor(name))
+            if self._has_break(first := self._floor(name)):  # then the line may be before what is in the log
+                step.owe(self.log[first - self.origin :], first)
+            self._break()
         if step is not None:
             self._step(name, step, event, stamp, verdict)
             return
@@ -370,23 +368,6 @@ class _Topic:
         left = self.left.get(name)
         return max(left.unbrought, self.base) if left else self.base
 
-    def _begin_anew(self, step: _Step, first: int) -> None:
-        """What follows has no known place: the line is beyond the log, or before a part of it."""
-        step.signs = self._signs(first)
-        step.doubtful = (first, self.head)
-        self._break()
-
-    def _signs(self, first: int) -> set[bytes]:
-        return {self.log[number - self.origin] for number in self.breaks if first <= number < self.head}
-
-    def _is_plain(self, step: _Step, events: list[bytes]) -> bool:
-        """Are events that are not expected new for certain?"""
-        if step.owed_end <= self.base:
-            step.owed.clear()
-        if step.doubtful[1] <= self.base:
-            step.signs.clear()
-        return not step.owed and (not step.signs or step.signs.isdisjoint(events))
-
     def _expected(self, step: _Step, event: bytes) -> bool:
         at = step.place - self.origin
         return at < len(self.log) and self.log[at] == event
@@ -396,10 +377,6 @@ class _Topic:
         if step.place < self.base:
             step.line.statistics.missed += self.base - step.place
             step.place = self.base
-        if step.signs and event in step.signs and not self._expected(step, event):
-            first, end = max(step.doubtful[0], self.base), step.doubtful[1]
-            step.owe(self.log[first - self.origin : max(end - self.origin, 0)], first)
-            step.signs = set()
         if self._expected(step, event):
             self._met(step, stamp, verdict)
         elif (number := step.repay(event, self.base)) is not None:
@@ -476,7 +453,7 @@ class _Topic:
                 number = self._find(event, number + 1)
             return
         stretch.candidates = [one for one in stretch.candidates if self._agrees(one + at, event)]
-        if self.cut and self.head and self.log[0] == event:
+        if self.cut and self.base == 0 < self.head and self.log[0] == event:
             stretch.candidates.append(-at)
 
     def _agrees(self, number: int, event: bytes) -> bool:
@@ -549,33 +526,32 @@ class _Topic:
         met = min(self.head - candidate, length)
         step = self._enter(stretch.name, candidate + met, candidate)
         first = max(stretch.floor, self.base)
-        if self._is_broken(first):  # then an earlier part of the log may hold what follows the agreement
+        if self._has_break(first + 1):  # then an earlier part of the log may hold what follows the agreement
             step.owe(self.log[first - self.origin : max(candidate - self.origin, 0)], first)
         self._drop(step, met, verdict)
         self._give(stretch, range(met, length), step, verdict, apart=False)
         step.line.statistics.splices += 1
         self._seat(stretch, step)
 
-    def _give(self, stretch: _Stretch, indices: range, step: _Step, verdict: Verdict, *, apart: bool) -> bool:
+    def _give(self, stretch: _Stretch, indices: range, step: _Step, verdict: Verdict, *, apart: bool) -> None:
         """Drop those held events that the line owes, publish the others; *apart*: they do not follow the log."""
-        given = False
         for at in indices:
             event = stretch.events[at]
             if step.repay(event, self.base) is not None:
                 self._drop(step, 1, verdict)
                 continue
-            if apart and not given:
+            if apart:
                 self._break()
-            given = True
+                apart = False
             self._publish(step, stretch.name, event, stretch.stamps[at], verdict, released=True)
-        return given
 
     def _drop(self, step: _Step, length: int, verdict: Verdict) -> None:
         verdict.dropped += length
         step.line.statistics.duplicates += length
 
-    def _is_broken(self, first: int) -> bool:
-        return bool(self.breaks) and self.breaks[-1] > first
+    def _has_break(self, first: int) -> bool:
+        """Does a part of the log begin at *first* or later?"""
+        return bool(self.breaks) and self.breaks[-1] >= first
 
     def _enter(self, name: str, place: int, came_at: int) -> _Step:
         line = self.lines[name]
@@ -598,18 +574,12 @@ class _Topic:
         self.stretches.remove(stretch)
         step = self._enter(stretch.name, self.head, self.head)
         first, length = max(stretch.floor, self.base), len(stretch.events)
-        met = (Counter(stretch.events) & Counter(self.log[first - self.origin :])).total()
         known = max(-best, 0) if best is not None else 0
-        # One event that its neighbours contradict is a repeat; more of them mean that a line lost something silently,
-        # and where a part of the log begins, the stretch may have begun before it.
-        may_begin_before = self._is_broken(first) or not self._signs(first).isdisjoint(stretch.events)
-        if best is not None or met > 1 or (met and may_begin_before):
-            step.owe(self.log[first - self.origin :], first)
-            self._drop(step, known, verdict)
-            self._give(stretch, range(known, length), step, verdict, apart=True)
-        else:
-            self._begin_anew(step, first)
-            self._give(stretch, range(length), step, verdict, apart=False)
+        entries = self.log[first - self.origin :]
+        if self._has_break(first) or not set(entries).isdisjoint(stretch.events):
+            step.owe(entries, first)
+        self._drop(step, known, verdict)
+        self._give(stretch, range(known, length), step, verdict, apart=True)
         step.line.statistics.guesses += 1
         self._seat(stretch, step)
 
@@ -669,7 +639,7 @@ class _Topic:
         for stretch in list(self.stretches):
             if not stretch.candidates or max(stretch.best(self.head), 0) >= base:
                 stretch.candidates = [one for one in stretch.candidates if max(one, 0) >= base]
-            elif len(stretch.candidates) == 1 and not self._is_broken(max(stretch.floor, self.base)):
+            elif len(stretch.candidates) == 1 and not self._has_break(max(stretch.floor, self.base) + 1):
                 self._splice(stretch, stretch.candidates[0], verdict)  # nothing contradicted it for so long
             else:
                 self._conclude(stretch, verdict)
@@ -683,12 +653,10 @@ class _Topic:
         for name, step in self.steps.items():
             if step.life == step.line.life:
                 owed = sorted(number for numbers in step.owed.values() for number in numbers if number >= self.base)
-                steps[name] = (step.place, step.since, owed, sorted(step.signs), step.doubtful)
+                steps[name] = (step.place, step.since, owed)
             else:
                 left[name] = _Left(step.place, step.unbrought(self.base))
-        runs: list[tuple[int, int]] = []
-        for stamp, count in Counter(self.stamps[at:]).items():
-            runs.append((stamp, count))
+        runs = list(Counter(self.stamps[at:]).items())
         stretches = [
             _StretchImage(one.name, one.floor, one.is_open, one.events, one.stamps, one.candidates)
             for one in self.stretches
@@ -704,9 +672,9 @@ class _Topic:
         topic.stamps = [stamp for stamp, count in image.runs for _ in range(count)]
         topic.size, topic.breaks, topic.cut = sum(map(len, image.log)), image.breaks, image.cut
         topic.left = image.left
-        for name, (place, since, owed, signs, doubtful) in image.steps.items():
+        for name, (place, since, owed) in image.steps.items():
             line = lines[name]
-            step = topic.steps[name] = _Step(line, line.life, place, since, signs=set(signs), doubtful=doubtful)
+            step = topic.steps[name] = _Step(line, line.life, place, since)
             for number in owed:
                 step.owe([image.log[number - image.base]], number)
         for one in image.stretches:
@@ -738,7 +706,7 @@ class _TopicImage(msgspec.Struct, array_like=True):
     cut: bool
     log: list[bytes]
     runs: list[tuple[int, int]]
-    steps: dict[str, tuple[int, int, list[int], list[bytes], tuple[int, int]]]
+    steps: dict[str, tuple[int, int, list[int]]]
     left: dict[str, _Left]
     stretches: list[_StretchImage]
 
@@ -771,8 +739,8 @@ class Arbiter:
     ``line_gap``, a ``due`` that released or dropped something, and every feed with its verdict's trace, its fresh
     events (the messages published, without released ones) and its held events.  Beside it write the slices of
     ``snapshot``, each with the journal position at which it was taken.  After a kill go through the journal from the
-    position of the first slice on: restore each slice when its position comes, skip the feeds of its topics before
-    that, and repeat everything else, feeds by ``refeed``.
+    position of the first slice on: restore each slice when its position comes, skip the feeds of its ``topics_in``
+    before that, and repeat everything else, feeds by ``refeed``.
     """
 
     def __init__(self) -> None:
