@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcm.core.acceptance import Acceptance
+from mcm.core.notices import CONTROL, SUPERVISOR, LineMark, group_of
 from mcm.core.record import Accepted
 from mcm.core.sequence import Numbering
 from mcm.core.settings import Testing
@@ -158,3 +159,22 @@ def test_the_worker_deletes_what_the_router_has_taken_and_nothing_else(tmp_path:
     assert link.lost == 0
     assert len(list((tmp_path / "link" / "primary").glob("*-*/*.seg"))) < 3
     link.close()
+
+
+def test_the_word_of_a_lines_end_takes_nothing_out_of_its_turn_at_recovery(tmp_path: Path) -> None:
+    worker, supervisor = Worker(tmp_path, "primary"), OutgoingLink(tmp_path, SUPERVISOR, 9)
+    for stamp in range(400):
+        worker.append(stamp)
+    mark = Batch(SUPERVISOR, 9, 1, 200, 200, [group_of(CONTROL, [LineMark("primary")])])
+    supervisor.append(1, 200, encode_batch(mark))
+    worker.restart()
+    for stamp in range(400, 800):
+        worker.append(stamp)
+    recorder, acceptance = Recorder(), Acceptance(Numbering(epoch=1))
+
+    router_on(tmp_path, recorder, acceptance).recover()
+
+    assert [ticks for _, _, ticks in recorder.messages()] == worker.ticks
+    assert acceptance.counters.lost_batches == 0
+    worker.die()
+    supervisor.close()

@@ -64,6 +64,7 @@ class Router:
         self._outlet: bus.Socket[bytes] | None = None
         self.rejected = self.skipped = 0
         self.must_report = False
+        self._is_merging = False  # the streams of all links by time: none of them may be read beside that
         for name in {*links.names(run_dir), *acceptance.taken}:
             self._link(name)
 
@@ -78,9 +79,11 @@ class Router:
     def recover(self, alive: Callable[[], None] = lambda: None) -> None:
         """Take everything that the link files hold, in the order in which the workers read it."""
         streams = [self._stored(name) for name in {*links.names(self._run_dir), *self._incoming}]
+        self._is_merging = True
         for batch in heapq.merge(*streams, key=lambda batch: batch.monotonic_ns):
             self.accept(batch)
             alive()
+        self._is_merging = False
 
     def _stored(self, name: str) -> Iterator[Batch]:
         while found := list(self._link(name).read(LOOK_BYTES)):
@@ -137,6 +140,8 @@ class Router:
 
     def _read_ended(self, batch: Batch) -> None:
         """Where the supervisor says that a line is over, take first all that the line has left."""
+        if self._is_merging:
+            return  # all that a line left is older than the word of its end, and is being taken in that order
         for group in batch.groups:
             for notice in readable_notices(group.ticks) if group.topic == CONTROL else ():
                 if isinstance(notice, LineMark):

@@ -76,7 +76,8 @@ def assert_nothing_lost(simulator: Simulator, mcm: Mcm, collector: Collector) ->
         delivered = collector.delivered[topic]
         files = in_files[topic]
         start = files.index(delivered[0])
-        assert delivered == files[start:], f"{topic}: {len(files) - start} received, {len(delivered)} delivered"
+        counts = f"{topic}: {len(files) - start} received, {len(delivered)} delivered"
+        assert delivered == files[start:], f"{counts}; {collector.complaints}\n{mcm.logs()}"
         sent = [key for part in sent_to_lines(simulator, topic) for key in part]
         assert set(files) <= set(sent)
     assert collector.complaints == []
