@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mcm.core.gaps import GAP_TOPIC, GapRecord
 from mcm.core.notices import CONTROL, STATUS, SUPERVISOR, LineNotice, Notice, group_of
-from mcm.core.settings import Testing
+from mcm.core.testing import Testing
 from mcm.outlet import Outlet
 
 __all__ = ["Herald"]

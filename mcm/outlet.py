@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from mcm import bus
-from mcm.core.settings import Testing
+from mcm.core.testing import Testing
 from mcm.core.wire import Batch, Group, encode_batch
 from mcm.journal import LogFull
 from mcm.links import OutgoingLink

@@ -12,7 +12,7 @@ from mcm.core.acceptance import Acceptance
 from mcm.core.notices import CONTROL, SUPERVISOR, LineMark, group_of
 from mcm.core.record import Accepted
 from mcm.core.sequence import Numbering
-from mcm.core.settings import Testing
+from mcm.core.testing import Testing
 from mcm.core.wire import Batch, Group, encode_batch, encode_ticks
 from mcm.journaling import Journal
 from mcm.links import Incoming, OutgoingLink

@@ -25,7 +25,7 @@ from mcm.core.errors import UsageError
 from mcm.core.exits import Exit
 from mcm.core.notices import CONTROL, SUPERVISOR, LineMark, readable_notices
 from mcm.core.record import Accepted
-from mcm.core.settings import Testing
+from mcm.core.testing import Testing
 from mcm.core.wire import HEARTBEAT, WIRE_VERSION, Batch, Heartbeat, Message, decode_batch, encode_ticks
 from mcm.journaling import Journal
 from mcm.links import Incoming, Missing

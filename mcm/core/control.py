@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mcm.core.settings import Testing
+from mcm.core.testing import Testing
 
 __all__ = [
     "MAX_RECORD_BYTES",

@@ -15,6 +15,7 @@ from mcm.core.errors import BadTopic, SettingsError, UsageError
 from mcm.core.markets import MARKETS
 from mcm.core.settings_shape import check_shape
 from mcm.core.settings_values import shown, unlike
+from mcm.core.testing import Testing
 from mcm.core.topics import WILDCARD, parse_item
 
 __all__ = [
@@ -163,22 +164,6 @@ class Simulator(_Section, frozen=True):
     port: Port = 0
     orders_port: Port = 0
     cap: Annotated[int, Meta(ge=0, le=1_000)] = 3
-
-
-class Testing(_Section, frozen=True):
-    """``[testing]``: faults on purpose, for upstreams on this machine only.
-
-    Attributes:
-        drop_push: share of the batches that workers do not send to the router, which then has to read their files.
-        drop_publish: share of the messages that the router does not send to subscribers, who then have to repair.
-        high_water_mark: messages that workers' sockets may hold.
-        keep_links: link files are not deleted, so that a test can compare with what each line received.
-    """
-
-    drop_push: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    drop_publish: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
-    keep_links: bool = False
 
 
 class Settings(_Section, frozen=True):
