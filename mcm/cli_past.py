@@ -14,7 +14,7 @@ from mcm.client import Control, find_run_dir
 from mcm.core.display import clock
 from mcm.core.errors import UsageError
 from mcm.export import Stretch, export, instant
-from mcm.journal import extents
+from mcm.journal import directory_of, extents
 
 __all__ = ["gaps", "journal", "ledger", "places", "run_dir_of"]
 
@@ -44,10 +44,9 @@ def journal(ctx: click.Context, config: Path | None, run_dir: Path | None) -> No
 
     Reads files only: mcm need not run.
     """
-    place = run_dir_of(config, run_dir)
-    ctx.obj = place / "journal"
+    ctx.obj = directory_of(run_dir_of(config, run_dir))
     if ctx.invoked_subcommand is None:
-        _show(place / "journal")
+        _show(ctx.obj)
 
 
 def _show(directory: Path) -> None:

@@ -20,12 +20,13 @@ from mcm.journal import (
     Reader,
     SnapshotWriter,
     Writer,
+    directory_of,
     extents,
     read_snapshot,
     recover,
 )
 
-__all__ = ["Journal", "Retention", "journal_directory", "open_journal"]
+__all__ = ["Journal", "Retention", "open_journal"]
 
 log = logging.getLogger("mcm.router")
 
@@ -35,11 +36,6 @@ TRIM_EVERY_S = 10.0
 RETRY_S = 1.0
 FREE_DISK_SHARE = 0.1
 _READ_BYTES = 4 * 1024 * 1024
-
-
-def journal_directory(run_dir: Path) -> Path:
-    """Where the journal of a run directory lies."""
-    return run_dir / "journal"
 
 
 class Retention:
@@ -161,7 +157,7 @@ def open_journal(
     run_dir: Path, retention: Retention, alive: Callable[[], None] = lambda: None
 ) -> tuple[Journal, Acceptance]:
     """The journal of *run_dir* and the state it leads to; *alive* is called several times a second meanwhile."""
-    directory = journal_directory(run_dir)
+    directory = directory_of(run_dir)
     recovered = recover(directory)
     writer = Writer(recovered)
     acceptance = Acceptance(Numbering(writer.epoch))

@@ -32,8 +32,7 @@ from mcm.core.notices import BACKFILL
 from mcm.core.record import decode_record
 from mcm.core.topics import parse_topic
 from mcm.core.wire import Group, encode_ticks
-from mcm.journal import Behind, EpochChanged, Reader
-from mcm.journaling import journal_directory
+from mcm.journal import Behind, EpochChanged, Reader, directory_of
 from mcm.outlet import Outlet
 
 log = logging.getLogger("mcm.backfill")
@@ -424,7 +423,7 @@ async def serve(settings: BackfillSettings, channel: runtime.Channel[Down]) -> N
     """Run the worker; raises UsageError when somebody else writes its link files."""
     run_dir = Path(settings.run_dir)
     outlet = Outlet(run_dir, BACKFILL, settings.testing)
-    past = Past(journal_directory(run_dir))
+    past = Past(directory_of(run_dir))
     try:
         timeout = aiohttp.ClientTimeout(total=ANSWER_LIMIT_S)
         async with aiohttp.ClientSession(timeout=timeout) as http:

@@ -19,8 +19,7 @@ from mcm.core.control import Down, Ready, ReplayReport, ReplaySettings, Stop
 from mcm.core.record import Published, decode_record
 from mcm.core.replaying import AskHeads, AskMore, AskRange, AskTime, Heads, Messages, Selection, Since, WrongEpoch
 from mcm.core.wire import Message
-from mcm.journal import Behind, EpochChanged, Reader, extents
-from mcm.journaling import journal_directory
+from mcm.journal import Behind, EpochChanged, Reader, directory_of, extents
 
 log = logging.getLogger("mcm.replay")
 
@@ -291,7 +290,7 @@ def main() -> None:
     context: bus.Context[bus.Socket[bytes]] = bus.Context()
     try:
         socket = bus.replay_server(context, run_dir)
-        past = Past(journal_directory(run_dir))
+        past = Past(directory_of(run_dir))
         channel.send(Ready())
         loop(Replay(socket, past), past, socket, channel)
     finally:

@@ -21,6 +21,8 @@ power failure, damage, records that were published while the disk was full) begi
 **Heads** beside the log (`SnapshotWriter`) make recovery short: their state, then all records from their number on.
 """
 
+from pathlib import Path
+
 from mcm.journal.format import Record
 from mcm.journal.heads import Snapshot, SnapshotWriter, read_snapshot
 from mcm.journal.reader import Behind, Damage, EpochChanged, Reader
@@ -43,7 +45,13 @@ __all__ = [
     "Snapshot",
     "SnapshotWriter",
     "Writer",
+    "directory_of",
     "extents",
     "read_snapshot",
     "recover",
 ]
+
+
+def directory_of(run_dir: Path) -> Path:
+    """Where the router's journal of a run directory lies."""
+    return run_dir / "journal"
