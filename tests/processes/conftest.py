@@ -14,6 +14,7 @@ import pytest
 from xprocess import ProcessStarter, XProcess
 
 from mcm.simulator.launch import Simulator, launch
+from tests.processes.judge import Collector
 from tests.processes.stack import THREE_LINES, Mcm, Start
 
 
@@ -74,3 +75,17 @@ def three_lines(vendor: Callable[..., Simulator], start: Start) -> tuple[Simulat
     mcm = start(THREE_LINES.format(feed=f"ws://127.0.0.1:{simulator.port}"))
     mcm.wait_ready()
     return simulator, mcm
+
+
+@pytest.fixture
+def collect() -> Iterator[Callable[..., Collector]]:
+    """Subscribers in threads; ended with the test."""
+    collectors: list[Collector] = []
+
+    def begin(mcm: Mcm, *topics: str, cursor: bytes | None = None) -> Collector:
+        collectors.append(Collector(mcm.run_dir, *topics, cursor=cursor))
+        return collectors[-1]
+
+    yield begin
+    for collector in collectors:
+        collector.end()

@@ -95,6 +95,11 @@ class Collector(threading.Thread):
     def count(self) -> int:
         return sum(map(len, self.delivered.values()))
 
+    def wait_for_more(self, ticks: int) -> None:
+        """Wait until more than so many further ticks are delivered."""
+        before = self.count()
+        wait_until(lambda: self.count() > before + ticks, because=f"{ticks} more ticks are delivered")
+
     def end(self) -> None:
         """Stop behind the tick in hand, and know the cursor."""
         self.subscriber.stop()
@@ -249,8 +254,7 @@ class Trial:
 
     def flow(self, ticks: int) -> None:
         """Wait until so many more ticks are delivered."""
-        before = self.collector.count()
-        wait_until(lambda: self.collector.count() >= before + ticks, because=f"{ticks} more ticks are delivered")
+        self.collector.wait_for_more(ticks)
 
     def load(self) -> Callable[[], float]:
         """A function that says which share of its nominal rate the simulator has really ticked since now."""

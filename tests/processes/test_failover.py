@@ -1,7 +1,7 @@
 """A line that is lost loses nothing but the moment itself, which is named; redundant lines lose nothing at all."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ from mcm.core.gaps import GapClosed, GapOpened
 from mcm.core.status import Status
 from mcm.simulator.launch import Simulator
 from tests.processes.judge import Collector, keys_of, sent_to_lines, settle
-from tests.processes.stack import THREE_LINES, Mcm, Start, wait_until
+from tests.processes.stack import THREE_LINES, Start, wait_until
 
 COPIES = """
 [upstream]
@@ -37,27 +37,9 @@ connection = "tertiary"
 CRITICAL = ["stocks.T.AAPL", "stocks.Q.AAPL", "stocks.T.MSFT", "stocks.Q.MSFT"]
 
 
-@pytest.fixture
-def collect() -> Iterator[Callable[..., Collector]]:
-    collectors: list[Collector] = []
-
-    def begin(mcm: Mcm, *topics: str) -> Collector:
-        collectors.append(Collector(mcm.run_dir, *topics))
-        return collectors[-1]
-
-    yield begin
-    for collector in collectors:
-        collector.end()
-
-
 def line_with(simulator: Simulator, item: str, nth: int = 0) -> int:
     """The number of the simulator's nth open connection that holds *item*."""
     return [one.number for one in simulator.remote.report().open_connections() if item in one.items][nth]
-
-
-def wait_for_more(collector: Collector, ticks: int) -> None:
-    before = collector.count()
-    wait_until(lambda: collector.count() > before + ticks, because=f"{ticks} more ticks are delivered")
 
 
 def test_a_line_that_stays_down_is_carried_by_the_others_within_a_second_and_the_gap_is_named(
@@ -67,7 +49,7 @@ def test_a_line_that_stays_down_is_carried_by_the_others_within_a_second_and_the
     mcm = start(THREE_LINES.format(feed=f"ws://127.0.0.1:{simulator.port}"))
     mcm.wait_ready()
     collector = collect(mcm, "stocks.*")
-    wait_for_more(collector, 1_000)
+    collector.wait_for_more(1_000)
     simulator.remote.refuse_upgrades("stocks")
 
     began = time.monotonic()
@@ -78,7 +60,7 @@ def test_a_line_that_stays_down_is_carried_by_the_others_within_a_second_and_the
     )
     taken_s = time.monotonic() - began
     status = mcm.wait(lambda status: status.gaps == 0, because="everything is carried again")
-    wait_for_more(collector, 3_000)
+    collector.wait_for_more(3_000)
     simulator.remote.accept_upgrades("stocks")
     mcm.wait(lambda status: status.connections["primary"].state == "live", because="the line is back", within_s=60)
     settle(simulator, collector, "stocks.T.AAPL", "stocks.T.JPM")
@@ -110,6 +92,15 @@ def gap_on_tape(simulator: Simulator, topic: str) -> list[int]:
     return [t for key in inside if key not in set(sent) and isinstance(t := key[1], int)]
 
 
+def assert_like_one_perfect_line(simulator: Simulator, collector: Collector) -> None:
+    """Every critical topic is the vendor's tape, without a hole, a repetition or a change of order."""
+    for topic in CRITICAL:
+        tape = keys_of(simulator.remote.tape(topic))
+        delivered = collector.delivered[topic]
+        assert delivered == tape[tape.index(delivered[0]) :], topic
+    assert collector.complaints == []
+
+
 @pytest.mark.parametrize("mode", ["abort", "close"])
 def test_with_two_copies_a_lost_line_costs_nothing_at_all(
     vendor: Callable[..., Simulator], start: Start, collect: Callable[..., Collector], mode: str
@@ -118,20 +109,16 @@ def test_with_two_copies_a_lost_line_costs_nothing_at_all(
     mcm = start(COPIES.format(feed=f"ws://127.0.0.1:{simulator.port}"))
     mcm.wait_ready()
     collector = collect(mcm, "stocks.*")
-    wait_for_more(collector, 3_000)
+    collector.wait_for_more(3_000)
 
     for nth in (0, 1, 0):
         lost = line_with(simulator, "T.AAPL", nth)
         simulator.remote.drop(mode=mode, connection=lost)  # type: ignore[arg-type]
         mcm.wait(are_two_again(simulator), because="both lines carry it again")
-        wait_for_more(collector, 8_000)
+        collector.wait_for_more(8_000)
     settle(simulator, collector, *CRITICAL)
 
-    for topic in CRITICAL:
-        tape = keys_of(simulator.remote.tape(topic))
-        delivered = collector.delivered[topic]
-        assert delivered == tape[tape.index(delivered[0]) :], topic
-    assert collector.complaints == []
+    assert_like_one_perfect_line(simulator, collector)
     assert mcm.status().router.duplicates > 1_000
     assert mcm.status().gaps == 0
 
@@ -151,7 +138,7 @@ def test_a_killed_router_and_worker_repeat_and_lose_nothing_of_redundant_topics(
     mcm = start(COPIES.format(feed=f"ws://127.0.0.1:{simulator.port}"))
     mcm.wait_ready()
     collector = collect(mcm, "stocks.*")
-    wait_for_more(collector, 3_000)
+    collector.wait_for_more(3_000)
 
     for number in (1, 2):
         mcm.kill(mcm.status().router.pid)
@@ -163,14 +150,10 @@ def test_a_killed_router_and_worker_repeat_and_lose_nothing_of_redundant_topics(
             because="both are back",
         )
         mcm.wait(are_two_again(simulator), because="both lines carry it again")
-        wait_for_more(collector, 8_000)
+        collector.wait_for_more(8_000)
     settle(simulator, collector, *CRITICAL)
 
-    for topic in CRITICAL:
-        tape = keys_of(simulator.remote.tape(topic))
-        delivered = collector.delivered[topic]
-        assert delivered == tape[tape.index(delivered[0]) :], topic
-    assert collector.complaints == []
+    assert_like_one_perfect_line(simulator, collector)
 
 
 def test_whether_a_topic_is_safe_is_one_boolean_with_its_reason(vendor: Callable[..., Simulator], start: Start) -> None:
@@ -202,7 +185,7 @@ def test_a_gap_of_trades_is_repaired_and_nothing_comes_twice(
     mcm = start(configuration.replace("[upstream]", f'[upstream]\nrest_url = "{simulator.rest_url}"'))
     mcm.wait_ready()
     collector = collect(mcm, "stocks.T.*")
-    wait_for_more(collector, 100)
+    collector.wait_for_more(100)
 
     simulator.remote.refuse_upgrades("stocks")
     simulator.remote.drop(mode="abort")

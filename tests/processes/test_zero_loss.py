@@ -3,7 +3,7 @@
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -31,25 +31,6 @@ def stack(vendor: Callable[..., Simulator], start: Start) -> Callable[..., Stack
         return simulator, mcm
 
     return begin
-
-
-@pytest.fixture
-def collect() -> Iterator[Callable[..., Collector]]:
-    """Subscribers in threads; ended with the test."""
-    collectors: list[Collector] = []
-
-    def begin(mcm: Mcm, *topics: str, cursor: bytes | None = None) -> Collector:
-        collectors.append(Collector(mcm.run_dir, *topics, cursor=cursor))
-        return collectors[-1]
-
-    yield begin
-    for collector in collectors:
-        collector.end()
-
-
-def wait_for_more(collector: Collector, ticks: int) -> None:
-    before = collector.count()
-    wait_until(lambda: collector.count() > before + ticks, because=f"{ticks} more ticks are delivered")
 
 
 def kill_router(mcm: Mcm, number: signal.Signals = signal.SIGKILL) -> int:
@@ -91,13 +72,13 @@ def test_killing_the_router_again_and_again_loses_nothing(
     chance = random.Random(seed)
     simulator, mcm = stack()
     collector = collect(mcm, "stocks.*")
-    wait_for_more(collector, 1_000)
+    collector.wait_for_more(1_000)
     killed = set()
 
     for _ in range(3):
         killed.add(kill_router(mcm))
         mcm.wait(lambda status: status.router.pid not in {None, *killed}, because="the router is back")
-        wait_for_more(collector, chance.randrange(500, 4_000))
+        collector.wait_for_more(chance.randrange(500, 4_000))
     settle(simulator, collector, *TOPICS)
 
     assert_nothing_lost(simulator, mcm, collector)
@@ -112,11 +93,11 @@ def test_a_router_that_hangs_ten_seconds_and_is_killed_costs_nothing(
 ) -> None:
     simulator, mcm = stack()
     collector = collect(mcm, "stocks.*")
-    wait_for_more(collector, 1_000)
+    collector.wait_for_more(1_000)
 
     kill_router(mcm, signal.SIGSTOP)
     mcm.wait(lambda status: status.router.restarts == 1, because="a hung router is replaced")
-    wait_for_more(collector, 5_000)
+    collector.wait_for_more(5_000)
     settle(simulator, collector, *TOPICS)
 
     assert_nothing_lost(simulator, mcm, collector)
@@ -130,7 +111,7 @@ def test_killing_router_and_worker_together_loses_nothing_that_was_appended(
     chance = random.Random(seed)
     simulator, mcm = stack()
     collector = collect(mcm, "stocks.*")
-    wait_for_more(collector, 1_000)
+    collector.wait_for_more(1_000)
 
     for restarts, name in enumerate(("primary", "secondary"), start=1):
         for victim in chance.sample(["router", name], 2):
@@ -142,7 +123,7 @@ def test_killing_router_and_worker_together_loses_nothing_that_was_appended(
             partial(are_back, name=name, routers=restarts),
             because="both are back",
         )
-        wait_for_more(collector, 2_000)
+        collector.wait_for_more(2_000)
     settle(simulator, collector, *TOPICS)
 
     assert_nothing_lost(simulator, mcm, collector)
@@ -164,7 +145,7 @@ def test_what_the_sockets_drop_comes_by_the_files(
     simulator, mcm = stack(more)
     collector = collect(mcm, "stocks.*")
 
-    wait_for_more(collector, 10_000)
+    collector.wait_for_more(10_000)
     settle(simulator, collector, *TOPICS)
 
     assert_nothing_lost(simulator, mcm, collector)
@@ -176,13 +157,13 @@ def test_a_subscriber_goes_on_from_its_cursor_without_repeating_or_missing_a_tic
 ) -> None:
     simulator, mcm = stack()
     first = collect(mcm, "stocks.*")
-    wait_for_more(first, 2_000)
+    first.wait_for_more(2_000)
     first.end()
     behind = collect(mcm, "stocks.*")
-    wait_for_more(behind, 3_000)
+    behind.wait_for_more(3_000)
 
     second = collect(mcm, "stocks.*", cursor=first.cursor)
-    wait_for_more(second, 3_000)
+    second.wait_for_more(3_000)
     settle(simulator, second, *TOPICS)
 
     in_files = received(mcm.run_dir)
@@ -211,7 +192,7 @@ def test_a_subscriber_that_stops_for_a_while_catches_up_and_nobody_else_notices(
         for _ in range(20):
             slow.stdout.readline()
         os.kill(slow.pid, signal.SIGSTOP)
-        wait_for_more(healthy, 30_000)
+        healthy.wait_for_more(30_000)
         os.kill(slow.pid, signal.SIGCONT)
         lines = [slow.stdout.readline().split() for _ in range(30_000)]
         slow.kill()
@@ -228,13 +209,13 @@ def test_killing_the_replay_process_does_not_disturb_the_live_path(
 ) -> None:
     simulator, mcm = stack("drop_publish = 0.1")
     collector = collect(mcm, "stocks.*")
-    wait_for_more(collector, 1_000)
+    collector.wait_for_more(1_000)
     victim = mcm.status().replay
     assert victim is not None
     assert victim.pid is not None
 
     os.kill(victim.pid, signal.SIGKILL)
-    wait_for_more(collector, 10_000)
+    collector.wait_for_more(10_000)
     settle(simulator, collector, *TOPICS)
 
     assert_nothing_lost(simulator, mcm, collector)
