@@ -5,11 +5,12 @@ When the disk is full the feed goes on: what is published then stands in no file
 
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mcm.core.acceptance import Acceptance
+from mcm.core.acceptance import Acceptance, records_before
 from mcm.core.record import Accepted, decode_record, encode_record
 from mcm.core.sequence import Numbering
 from mcm.journal import (
@@ -18,6 +19,8 @@ from mcm.journal import (
     EpochChanged,
     LogFull,
     Reader,
+    Recovered,
+    Snapshot,
     SnapshotWriter,
     Writer,
     directory_of,
@@ -159,14 +162,19 @@ def open_journal(
     """The journal of *run_dir* and the state it leads to; *alive* is called several times a second meanwhile."""
     directory = directory_of(run_dir)
     recovered = recover(directory)
-    writer = Writer(recovered)
+    heads = read_snapshot(directory, recovered.epoch) if recovered.epoch is not None else None
+    reason = recovered.new_epoch_because
+    if heads is not None and _are_ahead(heads, recovered):
+        heads, reason = None, reason or "its end is gone: its heads know of records that it has not"
+    epoch = secrets.randbits(63) if reason and recovered.epoch is not None else None
+    writer = Writer(recovered, epoch=epoch)
     acceptance = Acceptance(Numbering(writer.epoch))
     began = time.monotonic()
     if recovered.epoch is not None:
-        _restore(directory, recovered.epoch, acceptance, alive)
+        _restore(directory, recovered.epoch, heads, acceptance, alive)
     if writer.epoch != recovered.epoch:
         if recovered.epoch is not None:
-            log.error("a new journal epoch begins: %s; every subscriber is told", recovered.new_epoch_because)
+            log.error("a new journal epoch begins: %s; every subscriber is told", reason)
         # What the links delivered was published under the old epoch; only the numbers mean nothing any more.
         numbers = Numbering(writer.epoch, offset=max(0, writer.floor - 1))
         acceptance = Acceptance(numbers, taken=acceptance.taken, arbiter=acceptance.arbiter)
@@ -176,15 +184,22 @@ def open_journal(
     return Journal(writer, acceptance, retention), acceptance
 
 
-def _restore(directory: Path, epoch: int, acceptance: Acceptance, alive: Callable[[], None]) -> None:
+def _are_ahead(heads: Snapshot, recovered: Recovered) -> bool:
+    """Whether records are gone that were there when the heads were taken: their numbers may have been published."""
+    known = decode_record(recovered.last.payload).index + 1 if recovered.last is not None else 0
+    return records_before(heads.chunks[0]) > known
+
+
+def _restore(
+    directory: Path, epoch: int, heads: Snapshot | None, acceptance: Acceptance, alive: Callable[[], None]
+) -> None:
     """Heads, then every record behind them."""
     reader = Reader(directory, epoch=epoch)
-    snapshot = read_snapshot(directory, epoch)
-    if snapshot is not None:
-        for part in snapshot.chunks:
+    if heads is not None:
+        for part in heads.chunks:
             acceptance.load(part)
-        acceptance.numbers.offset = snapshot.number - 1
-        reader.seek(snapshot.number)
+        acceptance.numbers.offset = heads.number - 1
+        reader.seek(heads.number)
     else:
         reader.seek(min(extent.first for extent in extents(directory) if extent.epoch == epoch))
     try:

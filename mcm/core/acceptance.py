@@ -17,7 +17,7 @@ from mcm.core.record import Accepted, Covered, Due, Ended, Fed, Published, Step,
 from mcm.core.sequence import Numbering
 from mcm.core.wire import Batch
 
-__all__ = ["Acceptance", "Counters"]
+__all__ = ["Acceptance", "Counters", "records_before"]
 
 _SLICE = 2_000
 _OURS = frozenset({SUPERVISOR, BACKFILL})
@@ -250,6 +250,11 @@ class Acceptance:
         if part.arbiter:
             self._slices.append(part)
             self._awaited.update(topics_in(part.arbiter))
+
+
+def records_before(part: bytes) -> int:
+    """How many records of the epoch had been taken when this first part of a snapshot was."""
+    return _decode(part).index
 
 
 def _is_notice(link: str, topic: bytes) -> bool:

@@ -100,6 +100,12 @@ class Collector(threading.Thread):
         before = self.count()
         wait_until(lambda: self.count() > before + ticks, because=f"{ticks} more ticks are delivered")
 
+    def lag_s(self, *topics: str) -> float:
+        """Age of the newest delivered tick of the topic that is most behind."""
+        newest = [self.delivered[topic][-1:] for topic in topics]
+        times = [key[0][1] if key else 0 for key in newest]
+        return time.time() - min(at for at in times if isinstance(at, int)) / 1e3
+
     def end(self) -> None:
         """Stop behind the tick in hand, and know the cursor."""
         self.subscriber.stop()
@@ -274,20 +280,18 @@ class Trial:
         is_busy = os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
         return share >= (0.3 if is_busy else 0.9)
 
-    def lag_s(self) -> float:
-        """Age of the newest delivered tick of the topic that is most behind."""
-        newest = [self.collector.delivered[topic][-1:] for topic in ALL_TOPICS]
-        times = [key[0][1] if key else 0 for key in newest]
-        return time.time() - min(at for at in times if isinstance(at, int)) / 1e3
-
     def last_moment_ms(self) -> int:
         """Wall clock of what is surely read by now: what a worker that is killed next has not read is younger."""
-        return int((time.time() - self.lag_s()) * 1e3)
+        return int((time.time() - self.collector.lag_s(*ALL_TOPICS)) * 1e3)
 
     def catch_up(self) -> float:
         """Wait until every topic is delivered with less than a second of delay; seconds that this took from now."""
         began = time.monotonic()
-        wait_until(lambda: self.lag_s() < self.CAUGHT_UP_S, because="every topic is up to date", within_s=30)
+        wait_until(
+            lambda: self.collector.lag_s(*ALL_TOPICS) < self.CAUGHT_UP_S,
+            because="every topic is up to date",
+            within_s=30,
+        )
         return time.monotonic() - began
 
     # --- after it

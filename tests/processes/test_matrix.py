@@ -313,8 +313,15 @@ def time_until(is_true: Callable[[], bool], *, because: str, within_s: float = 5
 
 
 def kill_everything(trial: Trial) -> None:
-    """``kill -9`` of the supervisor, with which all go."""
-    os.kill(trial.pid("supervisor"), signal.SIGKILL)
+    """``kill -9`` of the supervisor, with which all go.
+
+    The others are stopped before: else one of them may read the end of its channel, and end in order, before its death
+    signal comes.
+    """
+    supervisor = trial.pid("supervisor")
+    for pid in trial.mcm.processes().keys() - {supervisor}:
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: not trial.mcm.processes(), because="all die with it", within_s=5.0)
 
 

@@ -317,6 +317,22 @@ def test_numbers_given_on_a_full_disk_are_never_given_again(tmp_path: Path, monk
     assert again.numbers.epoch != epoch or again.numbers.next_of == given
 
 
+def test_heads_that_know_more_than_the_journal_cost_the_epoch_and_are_not_believed(tmp_path: Path) -> None:
+    """F30: the end of the journal is gone, with numbers that were published; its heads are from after it."""
+    journal, acceptance = open_journal(tmp_path, Retention(2**30, 24))
+    journal.start()
+    for _ in range(3):
+        publish(journal, acceptance, b"stocks.T.A", 5)
+    journal.close()
+    epoch, path = acceptance.numbers.epoch, last_segment(tmp_path / "journal")
+    os.truncate(path, path.stat().st_size - 1)
+
+    _, again = open_journal(tmp_path, Retention(2**30, 24))
+
+    assert again.numbers.epoch != epoch
+    assert again.taken["primary"] == (7, 2), "the third batch is read again from its link file"
+
+
 @pytest.fixture
 def tiny_disk() -> Iterator[Callable[[Mcm], Mcm]]:
     """Runs ``mcm start`` with its run directory on a disk of 1 MB of its own."""
