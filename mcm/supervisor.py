@@ -50,6 +50,7 @@ log = logging.getLogger("mcm.supervisor")
 
 TURN_S = 0.05
 TIDY_S = 1.0
+REPLAY_WAITS_S = 3.0
 ROUTER, REPLAY, BACKFILL, SIMULATOR = "router", "replay", "backfill", "simulator"
 DELAYED_S = 900.0
 WORKER_PATIENCE_S, ROUTER_PATIENCE_S, SERVICE_PATIENCE_S = 2.0, 2.0, 0.5
@@ -215,7 +216,9 @@ class Supervisor:
         while not self._stopping.is_set():
             now = time.monotonic()
             for child in self._services:
-                child.turn(now)
+                # At the start the lines need the processor more than replay, which nobody can ask for anything yet.
+                if child is not self._replay or self._was_ready or now - self._started > REPLAY_WAITS_S:
+                    child.turn(now)
             self._repairs.turn(now)
             self._lines.turn(now)
             if self._lines.is_started and self._router.state == "ready" and not self._was_ready:

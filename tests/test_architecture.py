@@ -39,10 +39,9 @@ LAYERS: dict[str, set[str]] = {
     "mcm.inbox": {"mcm.core", "mcm.bus"},
     "mcm.subscriber": {"mcm.core", "mcm.bus", "mcm.client", "mcm.locks", "mcm.inbox"},
     "mcm.export": {"mcm.core", "mcm.journal"},
-    "mcm.cli_past": {"mcm.core", "mcm.client", "mcm.configuration", "mcm.export", "mcm.journal"},
     "mcm.cli": {
-        "mcm", "mcm.cli_past", "mcm.core", "mcm.client", "mcm.configuration", "mcm.console", "mcm.locks",
-        "mcm.subscriber",
+        "mcm", "mcm.cli", "mcm.core", "mcm.client", "mcm.configuration", "mcm.console", "mcm.export", "mcm.journal",
+        "mcm.locks", "mcm.subscriber",
     },
     "mcm.__main__": {"mcm.cli"},
     "mcm": {"mcm.core", "mcm.subscriber"},

@@ -139,13 +139,17 @@ def test_what_is_shown_of_a_configuration_can_be_read(text: str) -> None:
 # --- commands and contracts -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
+COMMANDS = main.list_commands(click.Context(main))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_stands_in_the_table_with_every_option(name: str) -> None:
     heads = [head for head in rows(section("Commands")) if re.match(rf"`mcm {name}[ `]", head)]
     assert len(heads) == 1
 
     (head,) = heads
-    command = main.commands[name]
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
     inner = command.commands.values() if isinstance(command, click.Group) else ()
     parameters = [*command.params, *(parameter for one in inner for parameter in one.params)]
     for parameter in parameters:

@@ -32,7 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_holds_both_packages_the_default_configuration_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
-    assert {"mcm/config.toml", "mcm/cli.py", "mcm/simulator/__main__.py", "workers/router.py"} <= set(names)
+    assert {"mcm/config.toml", "mcm/cli/starting.py", "mcm/simulator/__main__.py", "workers/router.py"} <= set(names)
     assert {re.split(r"[-/]", name)[0] for name in names} == {"mcm", "workers"}
     assert zipfile.ZipFile(wheel).read("mcm/config.toml") == (CHECKOUT / "config.toml").read_bytes()
 
@@ -51,6 +51,7 @@ def test_an_installed_wheel_runs_without_a_configuration_file(wheel: Path, mcm: 
     started = run("start", "--detach")
     assert started.returncode == 0, started.stderr + mcm.logs()
     assert "with 3 of 3 connections live" in started.stdout
+    wait_until(lambda: len(mcm.processes()) == 7, because="every process has been started")
     commands = mcm.processes().values()
     assert len(commands) == 7
     assert all(line.startswith(str(mcm.folder)) for line in commands), commands

@@ -1,7 +1,6 @@
 """The commands that look back: the journal, the gaps, the ledger."""
 
 import datetime as dt
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -9,31 +8,14 @@ from typing import Any
 import click
 import msgspec
 
-from mcm import configuration
-from mcm.client import Control, find_run_dir
+from mcm.cli.options import places, run_dir_of
+from mcm.client import Control
 from mcm.core.display import clock
 from mcm.core.errors import UsageError
 from mcm.export import Stretch, export, instant
 from mcm.journal import directory_of, extents
 
-__all__ = ["gaps", "journal", "ledger", "places", "run_dir_of"]
-
-
-def places(command: Any) -> Any:
-    """The two options that every command has."""
-    for option in (
-        click.option("--run-dir", type=click.Path(path_type=Path), help="Its sockets and logs; see `mcm --help`."),
-        click.option("--config", type=click.Path(path_type=Path), help="Configuration file; see `mcm --help`."),
-    ):
-        command = option(command)
-    return command
-
-
-def run_dir_of(config: Path | None, run_dir: Path | None) -> Path:
-    """Which mcm a client command is about."""
-    if run_dir is not None:
-        return run_dir.expanduser().absolute()
-    return configuration.load(config, os.environ).run_dir if config is not None else find_run_dir()
+__all__ = ["gaps", "journal", "ledger"]
 
 
 @click.group(invoke_without_command=True)
