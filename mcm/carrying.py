@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from mcm.core import assignment
+from mcm.core.control import BatchesLost
 from mcm.core.gaps import GapClosed, GapRecord, GapRepaired, Gaps
 from mcm.core.notices import CoverChange, LineMark
 from mcm.core.placement import TOPICS_PER_COVER, Cover, Placement
@@ -110,6 +111,15 @@ class Carrying:
         self._note(self.gaps.line_ended(line, alone, since_ns=since_ns, reason=reason))
         if is_dead:
             self._herald.say(control=[LineMark(line)])
+
+    def batches_lost(self, lost: BatchesLost) -> None:
+        """What a line had read is in no file, and never reached the router."""
+        line = lost.connection
+        others = set().union(*(topics for name, topics in self._confirmed.items() if name != line))
+        topics = {f"{self._markets[line]}.{item}" for item in self.items_of(line)} if line in self._markets else set()
+        since_ns = lost.since_ns or lost.until_ns - UNDER_WAY_NS
+        reason = f"{lost.batches:,} batches of its link are in no file"
+        self._note(self.gaps.lost(line, topics - others, since_ns=since_ns, until_ns=lost.until_ns, reason=reason))
 
     def unwatched(self, since_ns: int) -> None:
         """Mcm itself was killed at *since_ns*: until the lines are back, everything is missing."""

@@ -5,11 +5,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcm.configuration import Configuration
 from mcm.core.status import Status, summary
+from mcm.terminal import Terminal
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -24,7 +26,8 @@ HINT_S = 8.0  # also where nothing comes up
 class Console:
     """The terminal, or whatever stdout is: a refreshed line on a terminal, else a line every five seconds."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, terminal: Terminal, *, quiet: bool) -> None:
+        self._terminal = terminal
         self._quiet = quiet
         self._live: Live | None = None
         self._states: dict[str, str] = {}
@@ -42,7 +45,7 @@ class Console:
             from rich.live import Live  # noqa: PLC0415  # 30 ms and 6 MB that a service does not need
 
             self._live = Live(auto_refresh=False, redirect_stderr=True)
-            self._live.start()
+            self._terminal.do(self._live.start)
         upstream = "the built-in simulator" if settings.upstream.feed == "simulator" else settings.upstream.feed
         number = sum(connection.enabled for connection in settings.connections)
         self._say(f"mcm: {number} connections to {upstream}, as {_near(configuration.path)} says")
@@ -70,7 +73,8 @@ class Console:
         if self._live is not None:
             from rich.text import Text  # noqa: PLC0415
 
-            self._live.update(Text(summary(state), no_wrap=True, overflow="ellipsis", style="bold"), refresh=True)
+            text = Text(summary(state), no_wrap=True, overflow="ellipsis", style="bold")
+            self._terminal.do(partial(self._live.update, text, refresh=True))
         elif now >= self._line_due:
             self._line_due = now + LINE_EVERY_S
             self._say(f"{time.strftime('%H:%M:%S')}  {summary(state)}")
@@ -87,16 +91,16 @@ class Console:
             self._say(f'A real account: write feed = "real-time" into {path}, `export {key}=…`, and start again.')
 
     def _say(self, line: str) -> None:
-        if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        live = self._live
+        if live is not None:
+            self._terminal.do(lambda: live.console.print(line, markup=False, highlight=False, soft_wrap=True))
         else:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+            self._terminal.say(line)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._live is not None:
-            self._live.stop()
+            self._terminal.do(self._live.stop)
 
 
 def hints(configuration: Configuration) -> list[tuple[str, str]]:

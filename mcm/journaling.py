@@ -24,10 +24,11 @@ from mcm.journal import (
     SnapshotWriter,
     Writer,
     directory_of,
-    extents,
     read_snapshot,
     recover,
+    segments,
 )
+from mcm.quarantine import Quarantine
 
 __all__ = ["Journal", "Retention", "open_journal"]
 
@@ -157,7 +158,7 @@ class Journal:
 
 
 def open_journal(
-    run_dir: Path, retention: Retention, alive: Callable[[], None] = lambda: None
+    run_dir: Path, retention: Retention, quarantine: Quarantine, alive: Callable[[], None] = lambda: None
 ) -> tuple[Journal, Acceptance]:
     """The journal of *run_dir* and the state it leads to; *alive* is called several times a second meanwhile."""
     directory = directory_of(run_dir)
@@ -166,12 +167,22 @@ def open_journal(
     reason = recovered.new_epoch_because
     if heads is not None and _are_ahead(heads, recovered):
         heads, reason = None, reason or "its end is gone: its heads know of records that it has not"
+    if recovered.epoch is not None and quarantine.has_condemned(recovered.epoch):
+        reason = reason or "a record of it ends the router, and is stepped over"
     epoch = secrets.randbits(63) if reason and recovered.epoch is not None else None
     writer = Writer(recovered, epoch=epoch)
     acceptance = Acceptance(Numbering(writer.epoch))
     began = time.monotonic()
     if recovered.epoch is not None:
-        _restore(directory, recovered.epoch, heads, acceptance, alive)
+        reader = Reader(directory, epoch=recovered.epoch)
+        if heads is not None:
+            for part in heads.chunks:
+                acceptance.load(part)
+            acceptance.numbers.offset = heads.number - 1
+            reader.seek(heads.number)
+        else:
+            reader.seek(min(segment.first for segment in segments(directory) if segment.epoch == recovered.epoch))
+        _restore(reader, recovered.epoch, acceptance, quarantine, alive)
     if writer.epoch != recovered.epoch:
         if recovered.epoch is not None:
             log.error("a new journal epoch begins: %s; every subscriber is told", reason)
@@ -191,17 +202,9 @@ def _are_ahead(heads: Snapshot, recovered: Recovered) -> bool:
 
 
 def _restore(
-    directory: Path, epoch: int, heads: Snapshot | None, acceptance: Acceptance, alive: Callable[[], None]
+    reader: Reader, epoch: int, acceptance: Acceptance, quarantine: Quarantine, alive: Callable[[], None]
 ) -> None:
-    """Heads, then every record behind them."""
-    reader = Reader(directory, epoch=epoch)
-    if heads is not None:
-        for part in heads.chunks:
-            acceptance.load(part)
-        acceptance.numbers.offset = heads.number - 1
-        reader.seek(heads.number)
-    else:
-        reader.seek(min(extent.first for extent in extents(directory) if extent.epoch == epoch))
+    """Every record of *epoch* that is left to read."""
     try:
         while True:
             alive()
@@ -212,7 +215,10 @@ def _restore(
             if not records or reader.epoch != epoch:
                 break
             for number, _, payload in records:
-                acceptance.restore(number, decode_record(payload))
+                if not quarantine.keeps("journal", epoch, number, payload):
+                    quarantine.begin(epoch, number)
+                    acceptance.restore(number, decode_record(payload))
+                    quarantine.end()
         acceptance.recovered()
     finally:
         reader.close()

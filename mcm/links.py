@@ -21,7 +21,7 @@ from mcm import locks
 from mcm.core.errors import UsageError
 from mcm.journal import Behind, LogFull, Reader, Writer, recover
 
-__all__ = ["Incoming", "Missing", "OutgoingLink", "names"]
+__all__ = ["Incoming", "Missing", "OutgoingLink", "Stored", "names"]
 
 CAP_BYTES = 512 * 1024 * 1024
 _TAKEN = struct.Struct("<Q")
@@ -107,6 +107,14 @@ class OutgoingLink:
         self._lock.release()
 
 
+class Stored(NamedTuple):
+    """A batch of an incarnation as the worker encoded it."""
+
+    epoch: int
+    sequence: int
+    frame: bytes
+
+
 class Missing(NamedTuple):
     """Batches that a link should have and has not: deleted at its cap, never written on a full disk, or damaged."""
 
@@ -138,8 +146,8 @@ class Incoming:
         """The next batch of this incarnation came by the socket: step over it.  False where the reader is behind."""
         return self._reader is not None and self._reader.skip(sequence, length)
 
-    def read(self, max_bytes: int) -> Iterator[bytes | Missing]:
-        """The next batches as the worker encoded them; nothing at the end of what is written."""
+    def read(self, max_bytes: int) -> Iterator[Stored | Missing]:
+        """The next batches; nothing at the end of what is written."""
         if self._reader is None and not self._open_next():
             return
         while True:
@@ -153,7 +161,7 @@ class Incoming:
                 yield Missing(self.epoch or 0, behind.first_missing, behind.first_available - 1)
                 return
             for record in records:
-                yield record.payload
+                yield Stored(self.epoch or 0, record.number, record.payload)
             for damage in self._reader.take_damage():
                 yield Missing(self.epoch or 0, damage.first_missing, damage.next_number - 1)
             if records or not is_over or not self._open_next():

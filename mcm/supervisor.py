@@ -25,6 +25,7 @@ from mcm.control_server import ControlServer
 from mcm.core import restart, status
 from mcm.core.control import (
     BackfillSettings,
+    BatchesLost,
     Down,
     Ready,
     ReplayReport,
@@ -45,6 +46,7 @@ from mcm.lines import Lines
 from mcm.repairs import Repairs
 from mcm.runtime import RepeatFilter
 from mcm.systemd import Notifier
+from mcm.terminal import Terminal
 
 log = logging.getLogger("mcm.supervisor")
 
@@ -164,6 +166,8 @@ class Supervisor:
                 self._herald.heard(record.acknowledged_epoch, record.acknowledged)
                 for name in record.lagging:
                     self._lines.hang_up(name, "it lags by more than 20 s")
+            case BatchesLost():
+                self._lines.carrying.batches_lost(record)
             case Ready() if child is self._router:
                 self._lines.carrying.router_started()
             case Ready() | ReplayReport() | SimulatorReport():
@@ -323,6 +327,8 @@ class Supervisor:
                 not_durable_since=report.not_durable_since,
                 duplicates=report.duplicates,
                 held=report.held,
+                descriptors=report.descriptors,
+                descriptor_limit=report.descriptor_limit,
             ),
             replay=status.ProcessStatus(self._replay.pid, self._replay.state, self._replay.restarts),
             account=self._lines.account(),
@@ -358,15 +364,14 @@ def prepare(run_dir: Path) -> locks.Held:
         ) from error
 
 
-def start_logging(run_dir: Path) -> None:
-    """Everything into the log file, warnings to stderr as well."""
+def start_logging(run_dir: Path, terminal: Terminal) -> None:
+    """Everything into the log file, warnings to the terminal as well."""
     file = logging.StreamHandler(os.fdopen(open_log(log_path(run_dir, "supervisor")), "w", buffering=1))
     file.setFormatter(logging.Formatter(f"%(asctime)s supervisor[{os.getpid()}] %(levelname)s %(message)s"))
-    people = logging.StreamHandler(sys.stderr)
-    people.setLevel(logging.WARNING)
-    people.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    people.addFilter(RepeatFilter())
-    logging.basicConfig(level=logging.INFO, handlers=[file, people])
+    terminal.setLevel(logging.WARNING)
+    terminal.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    terminal.addFilter(RepeatFilter())
+    logging.basicConfig(level=logging.INFO, handlers=[file, terminal])
 
 
 def _fail(problem: object, code: Exit) -> int:
@@ -394,16 +399,20 @@ def main() -> int:
         return _fail(taken, Exit.LOCKED)
     except McmError as error:
         return _fail(error, Exit.USAGE)
-    start_logging(settings.run_dir)
+    terminal = Terminal()
+    start_logging(settings.run_dir, terminal)
     try:
         supervisor = Supervisor(settings)
-        asyncio.run(supervisor.run(Console(quiet=arguments.quiet)))
-        return supervisor.exit
+        asyncio.run(supervisor.run(Console(terminal, quiet=arguments.quiet)))
+        code = supervisor.exit
     except Exception:
         log.exception("mcm has a bug; please report the lines below")
-        return Exit.INTERNAL
+        code = Exit.INTERNAL
     finally:
         held.release()
+    if not terminal.end():
+        os._exit(code)  # the interpreter would wait for what the terminal does not take
+    return code
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ LAYERS: dict[str, set[str]] = {
     "mcm.configuration": {"mcm.core"},
     "mcm.locks": {"mcm.core"},
     "mcm.children": {"mcm.core", "mcm.runtime"},
-    "mcm.console": {"mcm.core", "mcm.configuration"},
+    "mcm.console": {"mcm.core", "mcm.configuration", "mcm.terminal"},
     "mcm.control_server": {"mcm.core", "mcm.bus"},
     "mcm.herald": {"mcm.core", "mcm.outlet"},
     "mcm.carrying": {"mcm.core", "mcm.herald"},
@@ -28,11 +28,13 @@ LAYERS: dict[str, set[str]] = {
     "mcm.supervisor": {
         "mcm.repairs",
         "mcm.core", "mcm.bus", "mcm.runtime", "mcm.configuration", "mcm.locks", "mcm.children", "mcm.console",
-        "mcm.control_server", "mcm.lines", "mcm.systemd", "mcm.herald",
+        "mcm.control_server", "mcm.lines", "mcm.systemd", "mcm.herald", "mcm.terminal",
     },
     "mcm.systemd": set(),
     "mcm.journal": {"mcm.journal", "mcm.core"},
-    "mcm.journaling": {"mcm.core", "mcm.journal"},
+    "mcm.journaling": {"mcm.core", "mcm.journal", "mcm.quarantine"},
+    "mcm.quarantine": set(),
+    "mcm.terminal": set(),
     "mcm.links": {"mcm.core", "mcm.journal", "mcm.locks"},
     "mcm.outlet": {"mcm.core", "mcm.bus", "mcm.journal", "mcm.links"},
     "mcm.client": {"mcm.core", "mcm.bus", "mcm.locks"},
@@ -47,7 +49,7 @@ LAYERS: dict[str, set[str]] = {
     "mcm": {"mcm.core", "mcm.subscriber"},
     "workers": {
         "workers", "mcm.core", "mcm.bus", "mcm.journal", "mcm.journaling", "mcm.links", "mcm.outlet",
-        "mcm.runtime", "mcm.locks",
+        "mcm.runtime", "mcm.locks", "mcm.quarantine",
     },
 }  # fmt: skip
 # The calculating part of the world: what core may use beside itself.

@@ -16,6 +16,7 @@ from mcm.core.testing import Testing
 from mcm.core.wire import Batch, Group, encode_batch, encode_ticks
 from mcm.journaling import Journal
 from mcm.links import Incoming, OutgoingLink
+from mcm.quarantine import Quarantine
 from workers.router import Router
 
 
@@ -33,7 +34,9 @@ class Recorder:
 
 
 def router_on(run_dir: Path, recorder: Recorder, acceptance: Acceptance | None = None) -> Router:
-    return Router(run_dir, acceptance or Acceptance(Numbering(epoch=1)), cast(Journal, recorder), Testing())
+    return Router(
+        run_dir, acceptance or Acceptance(Numbering(epoch=1)), cast(Journal, recorder), Quarantine(run_dir), Testing()
+    )
 
 
 class Worker:

@@ -5,6 +5,7 @@ It follows the journal and keeps, per topic, where it stands; topics are kept in
 turn, so that one who wants a day keeps nobody waiting who wants a second.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -19,13 +20,13 @@ from mcm.core.control import Down, Ready, ReplayReport, ReplaySettings, Stop
 from mcm.core.record import Published, decode_record
 from mcm.core.replaying import AskHeads, AskMore, AskRange, AskTime, Heads, Messages, Selection, Since, WrongEpoch
 from mcm.core.wire import Message
-from mcm.journal import Behind, EpochChanged, Reader, directory_of, extents
+from mcm.journal import Behind, EpochChanged, Reader, directory_of, segments
 
 log = logging.getLogger("mcm.replay")
 
 REPORT_S = 1.0
 FOLLOW_S = 0.1
-FOLLOW_BYTES = 2 * 1024 * 1024
+FOLLOW_BYTES = 512 * 1024
 PIECE_BYTES = 256 * 1024
 PIECE_MESSAGES = 500
 REMEMBERED_BYTES = 128 * 1024 * 1024  # so much of the past is read at the start, for last values
@@ -65,15 +66,19 @@ class Past:
         self.begins, self.head = 1, 0
         self._topics: dict[bytes, _Topic] = {}  # in the order of their last change
         self._reader = Reader(directory)
-        size, start = 0, None
-        for extent in reversed(extents(directory)):
-            size, start = size + extent.size, extent.first
-            if size > REMEMBERED_BYTES:
+        newest, size = None, 0
+        for path, first, epoch in reversed(segments(directory)):
+            newest = epoch if newest is None else newest
+            if epoch != newest:
                 break
-        if start is not None:
-            self._reader.seek(start)
+            self.epoch, self.begins = epoch, first
+            if size <= REMEMBERED_BYTES:
+                self._reader.seek(first)
+                self.head = first - 1
+            with contextlib.suppress(FileNotFoundError):
+                size += path.stat().st_size
 
-    def follow(self, max_bytes: int) -> bool:
+    def follow(self, max_bytes: int = FOLLOW_BYTES) -> bool:
         """Read what was appended, up to *max_bytes*; whether there is more."""
         try:
             records = self._reader.read(max_bytes)
@@ -96,7 +101,7 @@ class Past:
                     offset, published, published.connection or record.link, published.received_ns or record.received_ns
                 )
             self.head = number + len(record.messages) - 1
-        return bool(records)
+        return bool(records) and self._reader.has_more()
 
     def changed_since(self, offset: int, selection: Selection) -> Iterator[_Topic]:
         """The topics of *selection* with messages behind *offset*, the newest change first."""
@@ -164,6 +169,7 @@ class Replay:
         self._socket, self._past = socket, past
         self._ranges: dict[bytes, _Range] = {}
         self._unsent: dict[bytes, list[bytes]] = {}
+        self._waiting: dict[bytes, replaying.Ask] = {}  # for the past to be read to its end; one of each client
         self.requests = self.messages = 0
 
     def receive(self) -> bool:
@@ -186,8 +192,29 @@ class Replay:
             if client in self._ranges and self._ranges[client].id == ask.id:
                 self._ranges[client].credit += ask.credit
             return
-        while self._past.follow(FOLLOW_BYTES):  # what was published is in the file: the answer has it
-            pass
+        if isinstance(ask, AskRange) and ask.epoch == self._past.epoch:
+            self._begin(client, ask)
+        elif len(self._waiting) < CLIENTS or client in self._waiting:  # the others ask again
+            self._waiting[client] = ask
+
+    def _begin(self, client: bytes, ask: AskRange) -> None:
+        self._forget(client)
+        while len(self._ranges) >= CLIENTS:
+            self._forget(next(iter(self._ranges)))
+        self._ranges[client] = _Range(self._past.directory, ask)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether somebody wants to know where the topics stand now."""
+        return bool(self._waiting)
+
+    def caught_up(self) -> None:
+        """All that was published when they asked has been read: answer those who wait."""
+        waiting, self._waiting = self._waiting, {}
+        for client, ask in waiting.items():
+            self._say(client, ask)
+
+    def _say(self, client: bytes, ask: replaying.Ask) -> None:
         if self._past.epoch is None:
             return  # nothing was ever journaled; the asker tries again
         match ask:
@@ -196,10 +223,7 @@ class Replay:
             case AskRange() if ask.epoch != self._past.epoch:
                 self._answer(client, WrongEpoch(ask.id, self._past.epoch))
             case AskRange():
-                self._forget(client)
-                while len(self._ranges) >= CLIENTS:
-                    self._forget(next(iter(self._ranges)))
-                self._ranges[client] = _Range(self._past.directory, ask)
+                self._begin(client, ask)
             case AskTime(id_, since_ns):
                 self._answer(client, Since(id_, self._past.epoch, self._offset_at(since_ns)))
 
@@ -270,13 +294,15 @@ def loop(replay: Replay, past: Past, socket: "bus.Socket[bytes]", channel: runti
         if now >= next_report:
             channel.send(ReplayReport(past.head, replay.requests, replay.messages), replace=True)
             next_report = now + REPORT_S
-        busy = False
-        if now >= next_follow:
-            busy = past.follow(FOLLOW_BYTES)
-            next_follow = now if busy else now + FOLLOW_S
         for _ in range(100):
             if not replay.receive():
                 break
+        busy = False
+        if now >= next_follow or replay.is_waiting:
+            busy = past.follow()
+            next_follow = now if busy else now + FOLLOW_S
+            if not busy:
+                replay.caught_up()
         busy = replay.stream() or busy
         ready = dict(poller.poll(0 if busy else max(0, int((next_follow - time.monotonic()) * 1_000))))
         if channel.fileno() in ready and any(isinstance(record, Stop) for record in channel.receive()):

@@ -8,7 +8,9 @@ Nothing that arrives can stop it: what is no batch is counted.
 import heapq
 import logging
 import math
+import os
 import resource
+import signal
 import sys
 import time
 from collections import deque
@@ -20,15 +22,17 @@ import msgspec
 
 from mcm import bus, journaling, links, runtime
 from mcm.core.acceptance import Acceptance
-from mcm.core.control import Down, Failed, Ready, RouterReport, RouterSettings, Stop
+from mcm.core.control import BatchesLost, Down, Failed, Ready, RouterReport, RouterSettings, Stop
 from mcm.core.errors import UsageError
 from mcm.core.exits import Exit
-from mcm.core.notices import CONTROL, SUPERVISOR, LineMark, readable_notices
+from mcm.core.notices import BACKFILL, CONTROL, SUPERVISOR, LineMark, readable_notices
 from mcm.core.record import Accepted
+from mcm.core.status import CROWDED
 from mcm.core.testing import Testing
 from mcm.core.wire import HEARTBEAT, WIRE_VERSION, Batch, Heartbeat, Message, decode_batch, encode_ticks
 from mcm.journaling import Journal
-from mcm.links import Incoming, Missing
+from mcm.links import Incoming, Missing, Stored
+from mcm.quarantine import Quarantine
 
 log = logging.getLogger("mcm.router")
 
@@ -52,10 +56,13 @@ class Router:
         rejected: messages on the inlet, or records of a link, that were no batch.
         skipped: batches that came by the file, because the socket did not bring them.
         must_report: the supervisor waits for an acknowledgement.
+        losses: what it has to be told of.
     """
 
-    def __init__(self, run_dir: Path, acceptance: Acceptance, journal: Journal, testing: Testing) -> None:
-        self._run_dir, self._testing = run_dir, testing
+    def __init__(
+        self, run_dir: Path, acceptance: Acceptance, journal: Journal, quarantine: Quarantine, testing: Testing
+    ) -> None:
+        self._run_dir, self._quarantine, self._testing = run_dir, quarantine, testing
         self._chance = Random()
         self.acceptance, self._journal = acceptance, journal
         self._incoming: dict[str, Incoming] = {}
@@ -64,6 +71,7 @@ class Router:
         self._outlet: bus.Socket[bytes] | None = None
         self.rejected = self.skipped = 0
         self.must_report = False
+        self.losses: list[BatchesLost] = []
         self._is_merging = False  # the streams of all links by time: none of them may be read beside that
         for name in {*links.names(run_dir), *acceptance.taken}:
             self._link(name)
@@ -92,16 +100,22 @@ class Router:
                 if batch is not None:
                     yield batch
 
-    def _readable(self, name: str, found: bytes | Missing) -> Batch | None:
+    def _readable(self, name: str, found: Stored | Missing) -> Batch | None:
         """The batch of a link's record; what is none, or should be there and is not, is counted."""
         if isinstance(found, Missing):
             log.warning("%s: the link file lacks batches %d to %d", name, found.first, found.last)
             return None
+        epoch, sequence, frame = found
+        if self._quarantine.keeps(name, epoch, sequence, frame):
+            return None
+        self._quarantine.begin(epoch, sequence)
+        batch = None
         try:
-            return decode_batch(found)
+            batch = decode_batch(frame)
         except msgspec.MsgspecError as error:
             self._reject(error)
-            return None
+        self._quarantine.end()
+        return batch
 
     def _reject(self, error: Exception) -> None:
         self.rejected += 1
@@ -131,12 +145,23 @@ class Router:
         if missing < 0:
             return
         if missing:
-            self.acceptance.counters.lost_batches += min(missing, ABSURD)
-            log.warning("%s: %d batches never reached the router", batch.connection, missing)
+            self._miss(min(missing, ABSURD), batch)
         if batch.connection == SUPERVISOR:
             self._read_ended(batch)
             self.must_report = True
+        self._quarantine.begin(batch.link_epoch, batch.sequence)
+        if self._testing.poison and self._testing.poison == f"{batch.connection}/{batch.sequence}":
+            os.kill(os.getpid(), signal.SIGKILL)
         self._publish(*self.acceptance.accept(batch))
+        self._quarantine.end()
+
+    def _miss(self, batches: int, before: Batch) -> None:
+        """Nothing has these batches: they are counted, and the supervisor names the gap."""
+        name, acceptance = before.connection, self.acceptance
+        acceptance.counters.lost_batches += batches
+        log.warning("%s: %d batches never reached the router", name, batches)
+        if name not in {SUPERVISOR, BACKFILL}:
+            self.losses.append(BatchesLost(name, batches, acceptance.read_ns.get(name, 0), before.received_ns))
 
     def _read_ended(self, batch: Batch) -> None:
         """Where the supervisor says that a line is over, take first all that the line has left."""
@@ -216,7 +241,20 @@ class Router:
         if self._outlet is not None:
             self._outlet.send(message.encode(HEARTBEAT))
 
-    def report(self) -> RouterReport:
+    def tell(self, channel: runtime.Channel[Down]) -> None:
+        """Tell the supervisor what was lost, and how it goes."""
+        while self.losses:
+            channel.send(self.losses.pop(0))
+        report = self._report()
+        if report.descriptors > CROWDED * report.descriptor_limit:
+            log.warning(
+                "%d of %d file descriptors are used, one by each subscriber; beyond the limit (`ulimit -Hn`) libzmq "
+                "ends this process",
+                report.descriptors, report.descriptor_limit,
+            )  # fmt: skip
+        channel.send(report, replace=True)
+
+    def _report(self) -> RouterReport:
         """What the supervisor is told once a second; it also tells the workers what they may delete."""
         for name, (epoch, sequence) in self.acceptance.taken.items():
             link = self._link(name)
@@ -238,7 +276,16 @@ class Router:
             lagging=tuple(
                 name for name, line in self.acceptance.arbiter.statistics().items() if line.lag_ns > LAG_LIMIT_NS
             ),
+            descriptors=descriptors(),
+            descriptor_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         )
+
+
+def descriptors() -> int:
+    """About how many files are open: the lowest free number, which costs two system calls and no list of them all."""
+    lowest = os.dup(0)
+    os.close(lowest)
+    return lowest
 
 
 def raise_descriptor_limit() -> None:
@@ -273,7 +320,7 @@ class Loop:
             router.release()
             if now >= next_report or router.must_report:
                 router.must_report = False
-                channel.send(router.report(), replace=True)
+                router.tell(channel)
                 next_report = now + REPORT_S
             busy = self._drain_inlet()
             if not busy and now >= next_look:
@@ -290,7 +337,7 @@ class Loop:
         # The workers have left before the router is told to, and everything they read is in their files.
         self._drain_inlet()
         router.recover()
-        channel.send(router.report(), replace=True)
+        router.tell(channel)
         router.beat()
 
     def _drain_inlet(self) -> bool:
@@ -322,8 +369,9 @@ def serve(settings: RouterSettings, channel: runtime.Channel[Down]) -> None:
             said = time.monotonic()
             channel.send(RouterReport(), replace=True)
 
-    journal, acceptance = journaling.open_journal(run_dir, retention, alive)
-    router = Router(run_dir, acceptance, journal, settings.testing)
+    quarantine = Quarantine(run_dir)
+    journal, acceptance = journaling.open_journal(run_dir, retention, quarantine, alive)
+    router = Router(run_dir, acceptance, journal, quarantine, settings.testing)
     router.recover(alive)
     journal.start()
     context: bus.Context[bus.Socket[bytes]] = bus.Context()

@@ -68,6 +68,9 @@ def _remarks(state: Status) -> Iterator[str]:
         yield from _remarks_on(name, line)
     if state.router.lost_batches or state.router.rejected:
         yield f"router: {state.router.lost_batches:,} batches lost on the way, {state.router.rejected:,} were none"
+    if state.router.is_crowded:
+        used, limit = state.router.descriptors, state.router.descriptor_limit
+        yield f"router: {used:,} of {limit:,} file descriptors are used, one by each subscriber; beyond, it restarts"
     for topic, reason in list(state.unplaced.items())[:5]:
         yield f"{topic}: {reason}"
     if len(state.unplaced) > 5:

@@ -50,6 +50,7 @@ class _Slice(msgspec.Struct, array_like=True):
     taken: dict[str, tuple[int, int]] = {}
     counters: Counters | None = None
     arbiter: bytes = b""
+    read_ns: dict[str, int] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -63,6 +64,7 @@ class Acceptance:
     Attributes:
         numbers: hands out offsets and sequences.
         taken: link → (link epoch, sequence) of the last batch that was accepted.
+        read_ns: link → wall clock at which its worker read that batch.
         index: of the next record.
         arbiter: says which events of topics with several lines are published.
         doubts: times that a record and the arbitration of it disagreed at recovery, so that lines had to rejoin.
@@ -71,6 +73,7 @@ class Acceptance:
     numbers: Numbering
     taken: dict[str, tuple[int, int]] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
+    read_ns: dict[str, int] = field(default_factory=dict)
     index: int = 0
     arbiter: Arbiter = field(default_factory=Arbiter)
     doubts: int = 0
@@ -94,6 +97,8 @@ class Acceptance:
         record = Accepted(
             self.index, batch.connection, batch.link_epoch, batch.sequence, batch.monotonic_ns, batch.received_ns, []
         )
+        if self.missing_before(batch.connection, batch.link_epoch, batch.sequence) > 0:
+            self._tell(Ended(batch.connection), record)
         number, add, lines_of = self.numbers.number, record.messages.append, self.arbiter.lines_of
         for topic, length, encoded in batch.groups:
             if topic == CONTROL:
@@ -105,6 +110,7 @@ class Acceptance:
                 record.received += length if not _is_notice(record.link, topic) else 0
                 add(Published(topic, number(topic, length)[1], length, encoded))
         self.taken[batch.connection] = (batch.link_epoch, batch.sequence)
+        self.read_ns[batch.connection] = batch.received_ns
         self._count(record)
         return first_offset, record
 
@@ -172,9 +178,12 @@ class Acceptance:
         when = self.arbiter.next_due_ns()
         if when is None or when > now_ns:
             return None
+        verdict = self.arbiter.due(now_ns)
+        if not (verdict.published or verdict.dropped):
+            return None  # looked at in vain: nothing has changed, and nothing needs to be told again
         first_offset = self.numbers.offset + 1
-        record = Accepted(self.index, "", 0, 0, now_ns, received_ns, [])
-        self._tell(Due(now_ns), record)
+        record = Accepted(self.index, "", 0, 0, now_ns, received_ns, [], [Due(now_ns)])
+        self._publish(verdict, record)
         self._count(record)
         return first_offset, record
 
@@ -189,6 +198,7 @@ class Acceptance:
             self.numbers.next_of[topic] = sequence + length
         if record.link:
             self.taken[record.link] = (record.link_epoch, record.sequence)
+            self.read_ns[record.link] = record.received_ns
         self._retrace(record)
         self._count(record)
 
@@ -233,7 +243,7 @@ class Acceptance:
 
         Records that are accepted meanwhile are in the journal behind the snapshot's number, and are taken again.
         """
-        yield _encode(_Slice(self.index, taken=dict(self.taken), counters=self.counters))
+        yield _encode(_Slice(self.index, taken=dict(self.taken), counters=self.counters, read_ns=dict(self.read_ns)))
         for part in self.arbiter.snapshot():
             yield _encode(_Slice(self.index, arbiter=part))
         topics = iter(list(self.numbers.next_of))
@@ -245,6 +255,7 @@ class Acceptance:
         part = _decode(encoded)
         self.numbers.next_of.update(part.next_of)
         self.taken.update(part.taken)
+        self.read_ns.update(part.read_ns)
         if part.counters is not None:
             self.counters, self.index = part.counters, part.index
         if part.arbiter:

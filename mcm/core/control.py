@@ -277,6 +277,19 @@ class LineClosed(_Record, frozen=True):
     last_ns: int = 0
 
 
+class BatchesLost(_Record, frozen=True):
+    """Batches of a link that no file has and no socket brought: what its line read in that time is missing.
+
+    Attributes:
+        connection: whose link; since_ns, until_ns: wall clock of the batches before and behind, 0 where there is none.
+    """
+
+    connection: str
+    batches: int
+    since_ns: int
+    until_ns: int
+
+
 class RouterReport(_Record, frozen=True):
     """Once a second from the router's loop; its heartbeat.
 
@@ -288,6 +301,7 @@ class RouterReport(_Record, frozen=True):
         not_durable_since: first offset that the journal does not have, when its disk is full.
         acknowledged_epoch, acknowledged: up to which the supervisor's own link was taken.
         lagging: lines that trail others by so much that their events could soon not be told apart any more.
+        descriptors, descriptor_limit: open files of the process, of which every subscriber takes one.
     """
 
     received: int = 0
@@ -301,6 +315,8 @@ class RouterReport(_Record, frozen=True):
     acknowledged_epoch: int = 0
     acknowledged: int = 0
     lagging: tuple[str, ...] = ()
+    descriptors: int = 0
+    descriptor_limit: int = 0
 
 
 class ReplayReport(_Record, frozen=True):
@@ -357,6 +373,7 @@ Up = (
     | ReplayReport
     | SimulatorReport
     | BackfillReport
+    | BatchesLost
 )
 
 # --- the control socket --------------------------------------------------------------------------------------------

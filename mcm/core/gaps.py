@@ -30,7 +30,10 @@ class GapOpened(_Event, tag="gap_opened", frozen=True):
 
 
 class GapClosed(_Event, tag="gap_closed", frozen=True):
-    """Topics are carried again from *until_ns* on, by *connection*; *how* is ``reconnected`` or ``other line``."""
+    """Topics are carried again from *until_ns* on, by *connection*.
+
+    *how* is ``reconnected``, ``other line``, or ``went on`` where only what it read had been lost.
+    """
 
     id: str
     connection: str
@@ -105,6 +108,20 @@ class Gaps:
             if not gap.topics:
                 del self.open[gap.id]
         return records
+
+    def lost(
+        self, connection: str, topics: Iterable[str], *, since_ns: int, until_ns: int, reason: str
+    ) -> list[GapRecord]:
+        """What a line read in this time was lost on its way: a gap that is over when it is known."""
+        missing = sorted(topics)
+        if not missing:
+            return []
+        self._count += 1
+        name = f"{self.prefix}-{self._count}"
+        return [
+            GapOpened(name, connection, reason, since_ns, missing),
+            GapClosed(name, connection, since_ns, until_ns, "went on", missing),
+        ]
 
     def gap_of(self, topic: str) -> OpenGap | None:
         """The open gap that *topic* is missing in; None where it is carried."""

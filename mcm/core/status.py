@@ -4,7 +4,18 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["AccountStatus", "ConnectionStatus", "ProcessStatus", "RouterStatus", "Status", "overall", "summary"]
+__all__ = [
+    "CROWDED",
+    "AccountStatus",
+    "ConnectionStatus",
+    "ProcessStatus",
+    "RouterStatus",
+    "Status",
+    "overall",
+    "summary",
+]
+
+CROWDED = 0.8
 
 
 class ConnectionStatus(msgspec.Struct):
@@ -56,6 +67,7 @@ class RouterStatus(msgspec.Struct):
         lost_batches: on the way to it, and in no file; rejected: messages that were no batch.
         skipped: batches that it read from link files, because the socket had not brought them.
         not_durable_since: first offset that is in no file, while the disk is full; else null.
+        descriptors, descriptor_limit: about how many files it has open, every subscriber being one, and may have.
     """
 
     pid: int | None
@@ -69,6 +81,13 @@ class RouterStatus(msgspec.Struct):
     not_durable_since: int | None
     duplicates: int = 0
     held: int = 0
+    descriptors: int = 0
+    descriptor_limit: int = 0
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether subscribers, of which each takes a descriptor, have nearly used up what the system grants."""
+        return self.descriptors > CROWDED * self.descriptor_limit > 0
 
 
 class AccountStatus(msgspec.Struct):

@@ -14,10 +14,12 @@ class Testing(Struct, frozen=True, forbid_unknown_fields=True):
         drop_push: share of the batches that workers do not send to the router, which then has to read their files.
         drop_publish: share of the messages that the router does not send to subscribers, who then have to repair.
         high_water_mark: messages that workers' sockets may hold.
+        poison: ``CONNECTION/NUMBER`` of a batch at which the router dies, to see that it is put aside.
         keep_links: link files are not deleted, so that a test can compare with what each line received.
     """
 
     drop_push: Annotated[float, Meta(ge=0, le=1)] = 0.0
     drop_publish: Annotated[float, Meta(ge=0, le=1)] = 0.0
     high_water_mark: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
+    poison: str = ""
     keep_links: bool = False

@@ -27,7 +27,7 @@ from mcm.journal.format import Record
 from mcm.journal.heads import Snapshot, SnapshotWriter, read_snapshot
 from mcm.journal.reader import Behind, Damage, EpochChanged, Reader
 from mcm.journal.recovery import Recovered, recover
-from mcm.journal.survey import SegmentExtent, extents
+from mcm.journal.survey import Segment, SegmentExtent, extents, segments
 from mcm.journal.writer import BackgroundSync, Dropped, Extent, LogFull, Writer
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Reader",
     "Record",
     "Recovered",
+    "Segment",
     "SegmentExtent",
     "Snapshot",
     "SnapshotWriter",
@@ -49,6 +50,7 @@ __all__ = [
     "extents",
     "read_snapshot",
     "recover",
+    "segments",
 ]
 
 

@@ -1,5 +1,6 @@
 """What a directory of segments holds, read from headers, indexes and the last MiB of each; changes nothing."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from mcm.journal.format import (
     unpack_record_header,
 )
 
-__all__ = ["SegmentExtent", "best_entry", "extents", "last_record"]
+__all__ = ["Segment", "SegmentExtent", "best_entry", "extents", "last_record", "segments"]
 
 
 class SegmentExtent(NamedTuple):
@@ -42,6 +43,25 @@ class SegmentExtent(NamedTuple):
     created_ns: int | None
     last_stamp_ns: int | None
     size: int
+
+
+class Segment(NamedTuple):
+    """One segment by its name and its header."""
+
+    path: Path
+    first: int
+    epoch: int
+
+
+def segments(directory: Path) -> list[Segment]:
+    """Every segment with a readable header, oldest first; cheap, nothing of the records is read."""
+    found = []
+    for first in list_segments(directory):
+        path = segment_path(directory, first)
+        with contextlib.suppress(FileNotFoundError):
+            if (header := read_header(path)) is not None:
+                found.append(Segment(path, first, header.epoch))
+    return found
 
 
 def extents(directory: Path) -> list[SegmentExtent]:

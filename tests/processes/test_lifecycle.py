@@ -1,9 +1,13 @@
 """Starting, stopping, being killed, and saying clearly why something is not possible."""
 
+import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -224,3 +228,29 @@ def test_the_key_shows_up_nowhere(mcm: Mcm, start: Start) -> None:
     with open(f"/proc/{worker}/environ", "rb") as environment:
         assert secret.encode() not in environment.read()
     assert secret not in written
+
+
+def test_a_terminal_that_stands_still_stops_nothing(vendor: Callable[..., Simulator], mcm: Mcm) -> None:
+    """F40: Ctrl-S, or a pipe that nobody reads: the summary waits, the supervisor does not."""
+    mcm.config.write_text(THREE_LINES.format(feed=f"ws://127.0.0.1:{vendor().port}"))
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writing, b"x"):
+            pass
+    os.set_blocking(writing, True)
+    command = [sys.executable, "-P", "-m", "mcm", "start", "--config", str(mcm.config), "--run-dir", str(mcm.run_dir)]
+
+    with subprocess.Popen(command, env=mcm.environment, stdout=writing, stderr=writing) as started:
+        os.close(writing)
+        victim = mcm.wait_ready().connections["primary"].pid
+        mcm.kill(victim)
+        mcm.wait(
+            lambda status: status.connections["primary"].pid not in {None, victim} and status.state == "ready",
+            because="it still supervises",
+        )
+        started.terminate()
+        assert started.wait(timeout=5) == 0
+
+    os.close(reading)
+    assert mcm.processes() == {}

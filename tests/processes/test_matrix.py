@@ -186,15 +186,23 @@ def exhaust_the_descriptors_of_the_router(trial: Trial, _: random.Random) -> Non
     router = trial.pid("router")
     used = len(list(Path(f"/proc/{router}/fd").iterdir()))
     hard = resource.prlimit(router, resource.RLIMIT_NOFILE)[1]
-    resource.prlimit(router, resource.RLIMIT_NOFILE, (used + 20, hard))
+    limit = 3 * used
+    resource.prlimit(router, resource.RLIMIT_NOFILE, (limit, hard))
     script = (
-        "import sys, time, zmq; context = zmq.Context(); sockets = [context.socket(zmq.SUB) for _ in range(60)]\n"
+        "import sys, time, zmq; context = zmq.Context()\n"
+        "sockets = [context.socket(zmq.SUB) for _ in range(int(sys.argv[2]))]\n"
         "for one in sockets: one.subscribe(b'stocks.T.AAPL\\0'); one.connect(sys.argv[1])\n"
         "print('connected', flush=True); time.sleep(100)\n"
     )
-    with trial.mcm.python("-c", script, f"ipc://{trial.mcm.run_dir}/ticks") as crowd:
-        trial.replaced("router", router)
-        crowd.kill()
+    address = f"ipc://{trial.mcm.run_dir}/ticks"
+    with trial.mcm.python("-c", script, address, str(int(limit * 0.9) - used)) as many:
+        trial.mcm.wait(lambda status: status.router.is_crowded, because="there is a warning")
+        assert trial.pid("router") == router
+        assert f"of {limit} file descriptors are used" in trial.mcm.log("router")
+        with trial.mcm.python("-c", script, address, str(limit)) as too_many:
+            trial.replaced("router", router)
+            too_many.kill()
+        many.kill()
     assert "Too many open files" in trial.mcm.log("router")
 
 

@@ -17,11 +17,13 @@ import pytest
 from mcm import journaling, links
 from mcm.core.acceptance import Acceptance
 from mcm.core.follow import Lost, Reset
+from mcm.core.gaps import GapClosed, GapOpened
 from mcm.core.record import Accepted, Published, encode_record
-from mcm.core.wire import Batch, Group, encode_ticks
+from mcm.core.wire import Batch, Group, decode_batch, encode_ticks
 from mcm.journal import LogFull, Writer, extents, recover
 from mcm.journaling import Retention, open_journal
-from mcm.links import Incoming, Missing, OutgoingLink
+from mcm.links import Incoming, Missing, OutgoingLink, Stored
+from mcm.quarantine import Quarantine
 from mcm.simulator.launch import Simulator
 from tests.processes.judge import ALL_TOPICS, LINES, Collector, Trial, balance, received, say, settle
 from tests.processes.stack import Mcm, Start, wait_until
@@ -103,14 +105,14 @@ def test_beyond_its_cap_a_link_names_exactly_the_batches_that_are_gone(
         outgoing.append(sequence, 0, frames[sequence])
         if sequence % 10 == 0:
             outgoing.tidy()
-    found: list[bytes | Missing] = []
+    found: list[Stored | Missing] = []
     incoming = Incoming(tmp_path, "primary", (7, 4))  # the router had taken four, and comes back
     while more := list(incoming.read(2**24)):
         found += more
 
     gaps = [one for one in found if isinstance(one, Missing)]
     missing = {number for gap in gaps for number in range(gap.first, gap.last + 1)}
-    assert [one for one in found if isinstance(one, bytes)] == [
+    assert [one.frame for one in found if isinstance(one, Stored)] == [
         frame for sequence, frame in frames.items() if sequence > 4 and sequence not in missing
     ]
     assert 300 < len(missing) == outgoing.lost - 4
@@ -149,8 +151,41 @@ def test_a_worker_that_starts_on_a_full_disk_works_without_a_link_file_until_the
     outgoing.tidy()
     outgoing.append(2, 0, b"kept")
 
-    assert list(Incoming(tmp_path, "primary", None).read(1_000_000)) == [b"kept"]
+    assert list(Incoming(tmp_path, "primary", None).read(1_000_000)) == [Stored(7, 2, b"kept")]
     outgoing.close()
+
+
+# --- a record that ends the router ---
+
+
+def test_a_record_that_ends_the_router_twice_is_put_aside_and_named(begin: Begin) -> None:
+    """F27: the third router steps over it; what it held is the only thing that is missing, and a gap says so."""
+    number = 400
+    trial = begin(f'poison = "primary/{number}"')
+    trial.mcm.wait(lambda status: status.router.restarts == 2, because="two routers die of it")
+    trial.mcm.wait_ready()
+    trial.catch_up()
+    trial.flow(TICKS_PER_S)
+
+    (aside,) = (trial.mcm.run_dir / "quarantine").iterdir()
+    poison = decode_batch(aside.read_bytes())
+    held = {group.topic.decode(): group.length for group in poison.groups}
+    assert (poison.connection, poison.sequence) == ("primary", number)
+    settle(trial.simulator, trial.collector, *ALL_TOPICS)
+    found = balance(received(trial.mcm.run_dir), trial.collector.delivered)
+    assert found.lost == sum(held.values()) > 0
+    assert found.repeated == found.phantom == found.disordered == 0
+    status = trial.mcm.status()
+    assert (status.router.restarts, status.router.lost_batches) == (2, 1)
+    wait_until(lambda: len(trial.collector.gaps) == 2, because="the gap is opened and closed")
+    opened, closed = trial.collector.gaps
+    assert isinstance(opened, GapOpened)
+    assert isinstance(closed, GapClosed)
+    assert opened.since_ns <= poison.received_ns <= closed.until_ns
+    assert (opened.connection, closed.how) == ("primary", "went on")
+    assert set(held) <= set(closed.topics) == set(LINES["primary"])
+    assert [type(complaint) for complaint in trial.collector.complaints] == []
+    say(f"F27: {found}, {opened.reason}, {(closed.until_ns - opened.since_ns) / 1e6:.0f} ms")
 
 
 # --- torn tails -------------------------------------------------------------------------------------------------------
@@ -302,7 +337,7 @@ def publish(journal: journaling.Journal, acceptance: Acceptance, topic: bytes, t
 
 def test_numbers_given_on_a_full_disk_are_never_given_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """F29: a topic that ticked only meanwhile, and a router that is killed right after the disk has room again."""
-    journal, acceptance = open_journal(tmp_path, Retention(2**30, 24))
+    journal, acceptance = open_journal(tmp_path, Retention(2**30, 24), Quarantine(tmp_path))
     disk = FullDisk(journal._writer)
     monkeypatch.setattr(journal._writer, "append", disk)
     publish(journal, acceptance, b"stocks.T.QUIET", 5)
@@ -312,14 +347,16 @@ def test_numbers_given_on_a_full_disk_are_never_given_again(tmp_path: Path, monk
     publish(journal, acceptance, b"stocks.T.BUSY", 1)
     given, epoch = dict(acceptance.numbers.next_of), acceptance.numbers.epoch
 
-    _, again = open_journal(tmp_path, Retention(2**30, 24))  # the first one was killed: it was never closed
+    _, again = open_journal(
+        tmp_path, Retention(2**30, 24), Quarantine(tmp_path)
+    )  # the first one was killed: it was never closed
 
     assert again.numbers.epoch != epoch or again.numbers.next_of == given
 
 
 def test_heads_that_know_more_than_the_journal_cost_the_epoch_and_are_not_believed(tmp_path: Path) -> None:
     """F30: the end of the journal is gone, with numbers that were published; its heads are from after it."""
-    journal, acceptance = open_journal(tmp_path, Retention(2**30, 24))
+    journal, acceptance = open_journal(tmp_path, Retention(2**30, 24), Quarantine(tmp_path))
     journal.start()
     for _ in range(3):
         publish(journal, acceptance, b"stocks.T.A", 5)
@@ -327,7 +364,7 @@ def test_heads_that_know_more_than_the_journal_cost_the_epoch_and_are_not_believ
     epoch, path = acceptance.numbers.epoch, last_segment(tmp_path / "journal")
     os.truncate(path, path.stat().st_size - 1)
 
-    _, again = open_journal(tmp_path, Retention(2**30, 24))
+    _, again = open_journal(tmp_path, Retention(2**30, 24), Quarantine(tmp_path))
 
     assert again.numbers.epoch != epoch
     assert again.taken["primary"] == (7, 2), "the third batch is read again from its link file"
