@@ -20,7 +20,7 @@ class Herald:
     """
 
     def __init__(self, run_dir: Path, testing: Testing) -> None:
-        self._outlet = Outlet(run_dir, SUPERVISOR, testing)
+        self._outlet, self._names_gaps = Outlet(run_dir, SUPERVISOR, testing), testing.name_gaps
         self.acknowledged = 0
 
     @property
@@ -36,7 +36,7 @@ class Herald:
         gaps: Sequence[GapRecord] = (),
     ) -> None:
         """Send notices, if there are any, as one batch."""
-        told = ((CONTROL, control), (STATUS, status), (GAP_TOPIC, gaps))
+        told = ((CONTROL, control), (STATUS, status), (GAP_TOPIC, gaps if self._names_gaps else ()))
         groups = [group_of(topic, notices) for topic, notices in told if notices]
         if groups:
             self._outlet.send(groups, received_ns=time.time_ns(), monotonic_ns=time.monotonic_ns())

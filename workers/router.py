@@ -21,6 +21,7 @@ from random import Random
 import msgspec
 
 from mcm import bus, journaling, links, runtime
+from mcm.core import sabotage
 from mcm.core.acceptance import Acceptance
 from mcm.core.control import BatchesLost, Down, Failed, Ready, RouterReport, RouterSettings, Stop
 from mcm.core.errors import UsageError
@@ -63,7 +64,7 @@ class Router:
         self, run_dir: Path, acceptance: Acceptance, journal: Journal, quarantine: Quarantine, testing: Testing
     ) -> None:
         self._run_dir, self._quarantine, self._testing = run_dir, quarantine, testing
-        self._chance = Random()
+        self._chance, self._is_sabotaged = Random(), sabotage.is_wanted(testing)
         self.acceptance, self._journal = acceptance, journal
         self._incoming: dict[str, Incoming] = {}
         self._behind: set[str] = set()
@@ -149,6 +150,8 @@ class Router:
         if batch.connection == SUPERVISOR:
             self._read_ended(batch)
             self.must_report = True
+        if self._is_sabotaged:
+            batch = sabotage.sabotaged(batch, self._testing)
         self._quarantine.begin(batch.link_epoch, batch.sequence)
         if self._testing.poison and self._testing.poison == f"{batch.connection}/{batch.sequence}":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -19,7 +19,7 @@ import msgspec
 from mcm import Subscriber
 from mcm.core.errors import NotRunning
 from mcm.core.follow import Lost, Reset
-from mcm.core.gaps import GapRecord
+from mcm.core.gaps import GapClosed, GapRecord
 from mcm.core.status import Status
 from mcm.core.wire import decode_batch
 from mcm.journal import Reader
@@ -35,6 +35,7 @@ __all__ = [
     "joined_ms",
     "keys_of",
     "missed",
+    "outside",
     "pid_of",
     "received",
     "say",
@@ -196,6 +197,12 @@ def missed(simulator: Simulator, files: Mapping[str, Sequence[Key]], topic: str)
     return [at for key in tape[first:] if key not in known and isinstance(at := key[1], int)]
 
 
+def outside(times_ms: Sequence[int], gaps: Sequence[GapRecord], topic: str) -> list[int]:
+    """Those of *times_ms* that lie in no closed gap of *topic*, to the millisecond of the tape."""
+    named = [(gap.since_ns, gap.until_ns) for gap in gaps if isinstance(gap, GapClosed) and topic in gap.topics]
+    return [at for at in times_ms if not any(since - 10**6 <= at * 10**6 <= until + 10**6 for since, until in named)]
+
+
 def joined_ms(simulator: Simulator, topic: str) -> int:
     """When the simulator acknowledged the newest subscription of *topic*: the time of the first event after it, ms."""
     ranges = [one.ranges.get(topic, ()) for one in simulator.remote.report().connections]
@@ -315,6 +322,8 @@ class Trial:
                 elif times:
                     assert min(times) >= fault_ms - self.TOLERANCE_MS
                     assert max(times) <= joined_ms(self.simulator, topic) + self.TOLERANCE_MS
+                    unnamed = outside(times, self.collector.gaps, topic)
+                    assert unnamed == [], f"{topic}: {len(unnamed)} of {len(times)} missing events are in no named gap"
         return found
 
     def end(self) -> None:

@@ -247,6 +247,17 @@ def test_a_fault_costs_only_what_no_line_has_read(begin: Begin, name: str, seed:
     assert caught_up_s < CAUGHT_UP_WITHIN_S
 
 
+def test_missing_ticks_that_no_gap_names_are_noticed_by_the_judge(begin: Begin) -> None:
+    """The control to all cases that may cost something: F1, and nobody is told of gaps."""
+    trial = begin("name_gaps = false")
+    fault_ms = trial.last_moment_ms()
+    kill_a_worker(trial, random.Random(FIRST_SEED))
+    trial.catch_up()
+
+    with pytest.raises(AssertionError, match="missing events are in no named gap"):
+        trial.verdict(lines=("primary",), fault_ms=fault_ms)
+
+
 def test_the_router_delivers_again_within_seconds_of_its_death(begin: Begin) -> None:
     """F3: from the kill to the first tick that was read after it."""
     trial = begin()
