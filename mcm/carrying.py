@@ -6,16 +6,18 @@ Speaks to the router through the herald, and to the workers through *tell*.
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mcm.core import assignment
+from mcm.core.assignment import Difference, Plan, Wish
 from mcm.core.control import BatchesLost
 from mcm.core.gaps import GapClosed, GapRecord, GapRepaired, Gaps
 from mcm.core.notices import CoverChange, LineMark
 from mcm.core.placement import TOPICS_PER_COVER, Cover, Placement
-from mcm.core.settings import Settings
-from mcm.core.settings import items as items_of_watchlist
+from mcm.core.rebalancing import Shift, rebalance
+from mcm.core.settings import Connection
+from mcm.core.status import Moved, TopicStatus
 from mcm.herald import Herald
 
 __all__ = ["Carrying", "Safety"]
@@ -23,6 +25,7 @@ __all__ = ["Carrying", "Safety"]
 log = logging.getLogger("mcm.supervisor")
 
 GAPS_REMEMBERED = 200
+MOVES_REMEMBERED = 10_000
 UNDER_WAY_NS = 10**9  # what was read last may have been on its way so long, and what followed it is missing
 
 
@@ -33,60 +36,101 @@ class Safety(NamedTuple):
     reason: str
 
 
+def _topics(record: GapRecord) -> Collection[str]:
+    return [record.topic] if isinstance(record, GapRepaired) else record.topics
+
+
 class Carrying:
     """All topics of all lines.
 
     Args:
-        settings: connections, watchlists, strategy.
-        markets: line → market.
         herald: to the router and to everybody.
         tell: called with a line that carries something else from here on: see :meth:`items_of`.
         closed: called with every gap, or part of one, that is closed, and its rank: 0 for watchlists with a tier.
 
     Attributes:
-        plan: what each connection is to carry.
+        home: where everything lives when all connections are up; plan: what each is to carry now.
+        rates: topic → ticks per second, as measured.
         gaps: those that are open; recent: the newest records of them all.
+        moves: the newest changes of the plan.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        markets: Mapping[str, str],
-        herald: Herald,
-        *,
-        tell: Callable[[str], None],
-        closed: Callable[[GapClosed, int], None],
+        self, herald: Herald, *, tell: Callable[[str], None], closed: Callable[[GapClosed, int], None]
     ) -> None:
-        self._closed = closed
-        self._settings, self._markets, self._herald, self._tell = settings, markets, herald, tell
-        self._wishes = assignment.wishes(settings)
-        self._tiered = {
-            f"{watchlist.market}.{item}"
-            for watchlist in settings.watchlists
-            if watchlist.tier is not None
-            for item in items_of_watchlist(watchlist, settings.universes)
-        }
-        self._confirmed: defaultdict[str, set[str]] = defaultdict(set)  # line → topics
-        self.plan = assignment.Plan({}, {})
+        self._herald, self._tell, self._closed = herald, tell, closed
+        self._connections: Sequence[Connection] = ()
+        self._wishes: dict[str, Wish] = {}
+        self._strategy = ""
+        self._markets: dict[str, str] = {}  # also of lines that are no more
+        self._confirmed: defaultdict[str, dict[str, int]] = defaultdict(dict)  # line → topic → since when
+        self.home = self.plan = assignment.Plan({}, {})
         self.placement = Placement()
+        self.rates: dict[str, float] = {}
+        self._measured: set[str] = set()  # lines
         self.gaps = Gaps(f"{time.time_ns() // 1_000_000_000:x}")
         self.recent: deque[GapRecord] = deque(maxlen=GAPS_REMEMBERED)
+        self.moves: deque[Moved] = deque(maxlen=MOVES_REMEMBERED)
 
-    def replan(self, available: Collection[str]) -> None:
+    # --- the plan
+
+    def want(self, connections: Sequence[Connection], wanted: Sequence[Wish], strategy: str) -> None:
+        """These connections are to carry this, whatever happened to be wanted before; :meth:`replan` follows."""
+        self._connections, self._strategy = connections, strategy
+        self._wishes = {f"{wish.market}.{wish.item}": wish for wish in wanted}
+        self._markets |= {connection.name: connection.market for connection in connections}
+        self.home = self.homes(connections, wanted, strategy)
+
+    def homes(self, connections: Sequence[Connection], wanted: Sequence[Wish], strategy: str) -> Plan:
+        """Where everything would live then; what lives somewhere already stays, as far as it may."""
+        return assignment.homes(connections, wanted, strategy=strategy, previous=self.home, rates=self.rates)
+
+    def replan(self, available: Collection[str], why: str) -> None:
         """Plan anew for the lines that may carry something."""
-        settings = self._settings
-        self.plan = assignment.plan(
-            settings.connections, self._wishes, strategy=settings.routing.strategy, available=available
-        )
+        before = self.plan
+        self.plan = self.folded(self.home, available)
+        for topic, (source, target) in assignment.difference(before, self.plan, self._markets).moved.items():
+            self.moves.append(Moved(time.time_ns(), topic, source, target, why))
         desired: defaultdict[str, list[str]] = defaultdict(list)
         for line, items in self.plan.carries.items():
             for item in items:
                 desired[f"{self._markets[line]}.{item}"].append(line)
         self.placement.desire(desired)
 
+    def folded(self, home: Plan, available: Collection[str]) -> Plan:
+        """What each line carries where only these are available."""
+        wanted = list(self._wishes.values())
+        return assignment.fold(home, self._connections, wanted, available=available, previous=self.plan)
+
+    def difference(self, other: Plan, connections: Sequence[Connection] = ()) -> Difference:
+        """From the present homes to those of another plan."""
+        markets = self._markets | {connection.name: connection.market for connection in connections}
+        return assignment.difference(self.home, other, markets)
+
+    def measured(self, line: str, per_s: Mapping[str, float]) -> None:
+        """The worker of *line* has told how much these items tick."""
+        self._measured.add(line)
+        self.rates |= {f"{self._markets[line]}.{item}": rate for item, rate in per_s.items()}
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Lines that carry something and have not told how much of it ticks."""
+        return [line for line, items in self.plan.carries.items() if items and line not in self._measured]
+
+    def rebalanced(self, markets: Collection[str], threshold: float) -> tuple[Plan, list[Shift]]:
+        """Other homes by which no line of these markets is much busier than the others, and the steps to them."""
+        lines = [connection for connection in self._connections if connection.market in markets]
+        wanted = [wish for wish in self._wishes.values() if wish.market in markets]
+        return rebalance(self.home, lines, wanted, self.rates, threshold=threshold)
+
     def copies(self, market: str) -> int:
         """The most lines that a topic of *market* is wanted on, at least one."""
-        return max((wish.copies for wish in self._wishes if wish.market == market), default=1)
+        return max((wish.copies for wish in self._wishes.values() if wish.market == market), default=1)
+
+    @property
+    def wishes(self) -> Mapping[str, Wish]:
+        """Topic → what is wanted of it."""
+        return self._wishes
 
     def items_of(self, line: str) -> set[str]:
         """What *line* is to carry at present."""
@@ -96,17 +140,19 @@ class Carrying:
 
     def confirmed(self, line: str, items: Iterable[str], *, is_new_list: bool) -> None:
         """The upstream has confirmed these items on *line*."""
-        topics = {f"{self._markets[line]}.{item}" for item in items}
+        topics = {f"{self._markets[line]}.{item}" for item in items} & self.placement.of_line(line)
         if is_new_list:
-            self._confirmed[line] = set()
-        self._confirmed[line] |= topics
+            self._confirmed[line] = {}
+        now_ns = time.time_ns()
+        for topic in topics:
+            self._confirmed[line].setdefault(topic, now_ns)
         if topics:
-            self._note(self.gaps.carried(line, topics, until_ns=time.time_ns()))
+            self._note(self.gaps.carried(line, topics, until_ns=now_ns))
 
     def line_ended(self, line: str, reason: str, *, since_ns: int, is_dead: bool) -> None:
         """*line* receives nothing since *since_ns*; if its process *is_dead*, somebody else has to tell the router."""
         since_ns -= UNDER_WAY_NS
-        topics = self._confirmed.pop(line, set())
+        topics = set(self._confirmed.pop(line, {}))
         alone = topics - set().union(*self._confirmed.values())
         self._note(self.gaps.line_ended(line, alone, since_ns=since_ns, reason=reason))
         if is_dead:
@@ -144,6 +190,9 @@ class Carrying:
         )
         self._cover(changes.covers)
         for line in sorted(changes.lines):
+            held, confirmed = self.placement.of_line(line), self._confirmed[line]
+            for topic in confirmed.keys() - held:  # told to let go, it does not count any more
+                del confirmed[topic]
             self._tell(line)
 
     def _cover(self, covers: Iterable[Cover]) -> None:
@@ -159,11 +208,41 @@ class Carrying:
         self._herald.say(gaps=records)
         for record in records:
             if isinstance(record, GapClosed):
-                self._closed(record, 0 if self._tiered.intersection(record.topics) else 1)
-            topics = record.topics if not isinstance(record, GapRepaired) else [record.topic]
+                self._closed(record, 0 if any(self._has_tier(topic) for topic in record.topics) else 1)
+            topics = list(_topics(record))
             log.info("%s %s: %d topics of %s", type(record).__name__, record.id, len(topics), ", ".join(topics[:3]))
 
+    def _has_tier(self, topic: str) -> bool:
+        return topic in self._wishes and self._wishes[topic].tier is not None
+
     # --- what it looks like
+
+    def why(self, topic: str) -> TopicStatus:
+        """Everything about one topic: who carries it, since when, and why."""
+        gap, wish = self.gaps.gap_of(topic), self._wishes.get(topic)
+        carriers = sorted(self.placement.carriers.get(topic, ()))
+        return TopicStatus(
+            topic=topic,
+            is_wanted=wish is not None,
+            copies=wish.copies if wish is not None else 0,
+            tier=wish.tier if wish is not None else None,
+            pinned_to=wish.connection if wish is not None else None,
+            home=sorted(self._lines_of(self.home, topic)),
+            carried_by={line: self._confirmed[line].get(topic) for line in carriers},
+            ticks_per_s=self.rates.get(topic),
+            strategy=self._strategy,
+            trouble=self.placement.stuck.get(topic)
+            or self.plan.unplaced.get(topic)
+            or self.plan.short.get(topic)
+            or "",
+            gap_since_ns=gap.since_ns if gap is not None else None,
+            moves=[move for move in self.moves if move.topic == topic],
+            gaps=[record for record in self.recent if topic in _topics(record)],
+        )
+
+    def _lines_of(self, plan: Plan, topic: str) -> list[str]:
+        market, _, item = topic.partition(".")
+        return [line for line, items in plan.carries.items() if self._markets[line] == market and item in items]
 
     def safety(self, topic: str, live: Collection[str]) -> Safety:
         """Whether *topic* is carried by a *live* line, confirmed there, and in no open gap."""

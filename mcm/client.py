@@ -4,7 +4,7 @@ Needs msgspec and pyzmq only, so that any program can afford to import it.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -14,9 +14,9 @@ import msgspec
 from mcm import bus, locks
 from mcm.core.control import Reply, Request
 from mcm.core.errors import NotRunning, UsageError
-from mcm.core.status import Status
+from mcm.core.status import Status, TopicStatus
 
-__all__ = ["Control", "carried", "find_run_dir"]
+__all__ = ["Control", "Move", "Preview", "carried", "find_run_dir"]
 
 ANSWER_LIMIT_S = 5.0
 
@@ -26,6 +26,50 @@ Answer = TypeVar("Answer")
 def find_run_dir(environment: Mapping[str, str] = os.environ) -> Path:
     """The run directory that clients look at: ``$MCM_RUN_DIR``, else ``.mcm`` in the current directory."""
     return Path(environment.get("MCM_RUN_DIR") or ".mcm").expanduser().absolute()
+
+
+class Move(msgspec.Struct, frozen=True):
+    """A topic and the lines between which it moves."""
+
+    topic: str
+    source: str
+    target: str
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """What another configuration changes.
+
+    Attributes:
+        file: where it stands.
+        started, stopped: connections.
+        added, removed: topic → lines; moved: topic → (lines from, lines to).
+        unplaced: topic → why nobody could carry it.
+        live: what was changed by hand and stays so, in words.
+        needs_restart: sections, or the variable of the key, whose change only a new start brings.
+    """
+
+    file: str
+    started: list[str]
+    stopped: list[str]
+    added: dict[str, list[str]]
+    removed: dict[str, list[str]]
+    moved: dict[str, tuple[list[str], list[str]]]
+    unplaced: dict[str, str]
+    live: list[str]
+    needs_restart: list[str]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would change."""
+        return not (self.started or self.stopped or self.added or self.removed or self.moved or self.needs_restart)
+
+
+class _Changed(msgspec.Struct, frozen=True):
+    """The answer to a change of topics."""
+
+    topics: list[str] = []
+    unplaced: dict[str, str] = {}
+    still_leased: list[str] = []
 
 
 class Control:
@@ -54,6 +98,61 @@ class Control:
     def status(self) -> Status:
         """How everything stands."""
         return self.ask("status", answer=Status)
+
+    # --- what changes something: refused with UsageError, which says what would be possible
+
+    def subscribe(self, topics: Sequence[str], connection: str | None = None, copies: int = 1) -> dict[str, str]:
+        """Have *topics* (``T.AAPL``, ``stocks.T.AAPL``) carried; those that nobody can carry, with the reason."""
+        args = {"topics": list(topics), "connection": connection, "copies": copies}
+        return self.ask("subscribe", args, answer=_Changed).unplaced
+
+    def unsubscribe(self, topics: Sequence[str]) -> list[str]:
+        """Have *topics* carried no more; those that some program still leases, and which therefore go on."""
+        return self.ask("unsubscribe", {"topics": list(topics)}, answer=_Changed).still_leased
+
+    def move(self, what: str, connection: str) -> dict[str, str]:
+        """Pin a topic, or all topics of a symbol, to *connection*; those that cannot be there, with the reason."""
+        return self.ask("move", {"what": what, "connection": connection}, answer=_Changed).unplaced
+
+    def rebalance(self, *, dry_run: bool = False) -> list[Move]:
+        """Relieve the busiest lines by as few moves as possible; the moves, made or only shown."""
+        return self.ask("rebalance", {"dry_run": dry_run}, answer=list[Move])
+
+    def pause(self, name: str) -> None:
+        """Let others carry what this connection has, then close it until :meth:`resume`."""
+        self.ask("pause", {"name": name}, answer=dict[str, str])
+
+    def resume(self, name: str) -> None:
+        """Let a paused connection dial again."""
+        self.ask("resume", {"name": name}, answer=dict[str, str])
+
+    def add_connection(self, name: str, market: str = "stocks", **more: object) -> None:
+        """One more connection; *more* are keys of ``[[connections]]``."""
+        self.ask("add_connection", {"connection": {"name": name, "market": market, **more}}, answer=dict[str, str])
+
+    def remove_connection(self, name: str) -> None:
+        """Let others carry what this connection has, then end its process."""
+        self.ask("remove_connection", {"name": name}, answer=dict[str, str])
+
+    def why(self, what: str) -> list[TopicStatus]:
+        """Everything about a topic, or about every wanted topic of a symbol."""
+        return self.ask("why", {"what": what}, answer=list[TopicStatus])
+
+    def preview(self) -> Preview:
+        """What the configuration file, as it is now, would change."""
+        return self.ask("preview", answer=Preview)
+
+    def apply(self) -> Preview:
+        """Put the configuration file, as it is now, in force; what that changes."""
+        return self.ask("apply", answer=Preview)
+
+    def lease(self, holder: str, topics: Sequence[str]) -> dict[str, str]:
+        """Have *topics* carried for *holder* for half a minute more; those that nobody can carry, with the reason."""
+        return self.ask("lease", {"holder": holder, "topics": list(topics)}, answer=_Changed).unplaced
+
+    def release(self, holder: str) -> None:
+        """*holder* wants nothing any more."""
+        self.ask("release", {"holder": holder}, answer=dict[str, str])
 
     def close(self) -> None:
         """Let go of the socket."""

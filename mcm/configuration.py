@@ -5,10 +5,11 @@ What the values mean, and which are refused, is decided in core.settings and cor
 
 import csv
 import io
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,7 @@ _TOML_HINTS = {
     "Invalid value": 'texts stand in quotes, as in market = "stocks"',
     "Cannot overwrite a value": "a key stands only once in its table",
 }
+_TOKEN = re.compile(r"[!-~]{8,128}")
 _SYMBOL_COLUMNS = {"symbol", "symbols", "ticker", "tickers"}
 
 
@@ -54,12 +56,14 @@ class Configuration:
         path: the file it came from, absolute.
         run_dir: absolute; need not exist yet.
         api_key: for the upstream; a stand-in where none is needed.
+        tokens: of the gateway, by their names.
     """
 
     settings: Settings
     path: Path
     run_dir: Path
     api_key: Secret
+    tokens: Mapping[str, Secret] = field(default_factory=dict)
 
 
 def locate(path: Path | None) -> Path:
@@ -89,6 +93,7 @@ def load(path: Path | None, environment: Mapping[str, str], *, run_dir: Path | N
     try:
         checked = _checked(document, str(file), variables)
         key = _api_key(checked, variables, dotenv)
+        tokens = _tokens(checked, variables, dotenv)
     except SettingsError as error:
         if error.where in in_dotenv and error.where not in from_environment:
             raise SettingsError(str(dotenv), error.where, error.problem, error.hint) from None
@@ -96,7 +101,7 @@ def load(path: Path | None, environment: Mapping[str, str], *, run_dir: Path | N
     if run_dir is None and (variable := from_environment.get("MCM_RUN_DIR")) is not None:
         run_dir = Path(variable)
     place = run_dir.expanduser() if run_dir is not None else home / Path(checked.run_dir).expanduser()
-    return Configuration(checked, file.absolute(), place.absolute(), key)
+    return Configuration(checked, file.absolute(), Path(os.path.abspath(place)), key, tokens)
 
 
 def _checked(document: Mapping[str, object], where: str, variables: Mapping[str, str]) -> Settings:
@@ -119,6 +124,24 @@ def _api_key(checked: Settings, variables: Mapping[str, str], dotenv: Path) -> S
     if not re.fullmatch(r"[!-~]+", key):
         raise SettingsError(variable, "", "holds a space or a character that no API key has", "copy the key once more")
     return Secret(key)
+
+
+def _tokens(checked: Settings, variables: Mapping[str, str], dotenv: Path) -> dict[str, Secret]:
+    """The gateway's local keys, by their names."""
+    found: dict[str, str] = {}
+    for name, token in checked.gateway.tokens.items() if checked.gateway.enabled else ():
+        variable = token.token_env
+        value = variables.get(variable, "").strip()
+        if not value:
+            hint = f"run `export {variable}=…`, or write the line {variable}=… into {dotenv}"
+            raise SettingsError(variable, "", f"is not set, and [gateway.tokens.{name}] needs it", hint)
+        if not _TOKEN.fullmatch(value):
+            problem = "is no token (and is not repeated here)"
+            raise SettingsError(variable, "", problem, "take 8 to 128 printable characters without spaces")
+        if value in found.values():
+            raise SettingsError(variable, "", "holds the token of another program", "give each its own")
+        found[name] = value
+    return {name: Secret(value) for name, value in found.items()}
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

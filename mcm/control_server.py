@@ -11,7 +11,7 @@ import msgspec
 
 from mcm import bus
 from mcm.core.control import Problem, Reply, Request
-from mcm.core.errors import UsageError
+from mcm.core.errors import SettingsError, UsageError
 
 __all__ = ["ControlServer"]
 
@@ -53,6 +53,9 @@ class ControlServer:
             return Reply(error=Problem(f"no request: {error}", "send msgpack {op, args}"))
         except UsageError as error:
             return Reply(error=Problem(error.problem, error.hint))
+        except SettingsError as error:
+            place = " ".join(filter(None, (error.where, error.key)))
+            return Reply(error=Problem(f"{place}: {error.problem}", error.hint))
         except Exception:
             log.exception("a request could not be answered")
             return Reply(error=Problem("mcm has a bug in this operation", "its traceback is in logs/supervisor.log"))

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -27,6 +27,7 @@ from mcm.core.control import (
     LineReport,
     LineSettings,
     Ready,
+    TopicRates,
     Unconfirmed,
     Up,
     Want,
@@ -35,8 +36,9 @@ from mcm.core.control import (
 from mcm.core.dialling import Governor, LineState, Reason
 from mcm.core.fitness import Fitness
 from mcm.core.gaps import GapClosed
+from mcm.core.live import Live, connections, wanted
 from mcm.core.notices import LineNotice
-from mcm.core.settings import Testing
+from mcm.core.settings import Connection, Testing
 from mcm.core.status import AccountStatus, ConnectionStatus
 from mcm.herald import Herald
 
@@ -45,6 +47,7 @@ __all__ = ["Lines"]
 log = logging.getLogger("mcm.supervisor")
 
 RATE_WINDOW_S = 5.0
+LET_GO_S = 20.0
 LONGEST_SILENCE_NS = 180 * 10**9  # no line that is silent for longer is still taken for living
 
 
@@ -108,24 +111,57 @@ class Lines:
         changed: Callable[[], None],
         closed: Callable[[GapClosed, int], None],
     ) -> None:
-        self._configuration, self._changed = configuration, changed
-        settings = configuration.settings
-        connections = [connection for connection in settings.connections if connection.enabled]
-        self._lines = {connection.name: _Line(connection.market) for connection in connections}
-        self._governor = Governor(
-            {name: line.market for name, line in self._lines.items()}, settings.account.max_connections, rng
-        )
-        self.children = {
-            name: Child(name, self._recipe(name, line.market), self, rng) for name, line in self._lines.items()
-        }
+        self._configuration, self._changed, self._rng = configuration, changed, rng
+        self._lines: dict[str, _Line] = {}
+        self.children: dict[str, Child] = {}
+        self._governor = Governor({}, configuration.settings.account.max_connections, rng)
         self.feed: str | None = None
         self._herald = herald
         self._told_states: dict[str, str] = {}
         self._fitness = Fitness()
-        markets = {name: line.market for name, line in self._lines.items()}
-        self.carrying = Carrying(settings, markets, herald, tell=self._tell, closed=closed)
+        self._available: frozenset[str] = frozenset()
+        self._leaving: dict[str, float] = {}  # lines that are removed, since when
+        self._pausing: dict[str, float] = {}  # lines that are to be closed when they carry nothing any more
+        self._paused: frozenset[str] = frozenset()
+        self.carrying = Carrying(herald, tell=self._tell, closed=closed)
+
+    def configure(self, configuration: Configuration, live: Live, leased: Iterable[str], why: str) -> None:
+        """From here on these connections carry this; every step towards it is made before another is broken."""
+        now = time.monotonic()
+        self._configuration = configuration
+        settings = configuration.settings
+        present = connections(settings, live)
+        for connection in present:
+            if connection.name not in self._lines:
+                self._add(connection)
+        names = {connection.name for connection in present}
+        for name in self._lines.keys() - names - self._leaving.keys():
+            self._leaving[name] = now
+        self._pause(frozenset(live.paused) & names, now)
+        self.carrying.want(present, wanted(settings, live, leased), settings.routing.strategy)
         self._available = self._may_carry()
-        self.carrying.replan(self._available)
+        self.carrying.replan(self._available, why)
+
+    def _add(self, connection: Connection) -> None:
+        name = connection.name
+        self._lines[name] = _Line(connection.market)
+        self._governor.add(name, connection.market)
+        self.children[name] = Child(name, self._recipe(name, connection.market), self, self._rng)
+
+    def _pause(self, paused: frozenset[str], now: float) -> None:
+        for name in paused - self._paused:
+            self._pausing[name] = now
+        for name in self._paused - paused:
+            self._pausing.pop(name, None)
+            if name in self._lines:
+                self._governor.resume(name)
+                self._fitness.forget(name)  # it was down because somebody wanted it: no probation
+        self._paused = paused
+
+    def learned(self, allowed: Mapping[str, int]) -> None:
+        """What an earlier life of mcm has learned of the account."""
+        for market, number in allowed.items():
+            self._governor.learned(market, number, now=time.monotonic())
 
     def _recipe(self, name: str, market: str) -> Recipe:
         configuration = self._configuration
@@ -156,6 +192,8 @@ class Lines:
                 line.unconfirmed = dict(items) if first else line.unconfirmed | items
             case Confirmed(first, items):
                 self.carrying.confirmed(child.name, items, is_new_list=first)
+            case TopicRates(per_s):
+                self.carrying.measured(child.name, per_s)
             case Answered():
                 line.opened += 1
                 self._governor.answered(child.name)
@@ -203,16 +241,41 @@ class Lines:
         """Start what is due, hand out the next permit, and let every line carry what the plan says."""
         for child in self.children.values():
             child.turn(now)
+        self._let_go(now)
         if self.feed is not None and (name := self._governor.next(now=now)) is not None:
             self._dial(name, self.feed)
         up = self._up()
         for name in self._lines:
             self._fitness.observe(name, is_up=name in up, now=now)
         if (available := self._may_carry()) != self._available:
+            lost, back = self._available - available, available - self._available
             self._available = available
-            self.carrying.replan(available)
+            what = [f"{', '.join(sorted(lost))} may not carry anything"] if lost else []
+            what += [f"{', '.join(sorted(back))} may again"] if back else []
+            self.carrying.replan(available, "; ".join(what))
         self.carrying.turn(now, up)
         self._tell_everybody(now)
+
+    def _let_go(self, now: float) -> None:
+        """End what is to be removed or paused, once nothing depends on it any more."""
+        for name, since in list(self._pausing.items()):
+            if self._is_free(name, now - since):
+                del self._pausing[name]
+                self._governor.pause(name)
+                self.children[name].send(HangUp())
+        for name, since in list(self._leaving.items()):
+            child = self.children[name]
+            if self._is_free(name, now - since):
+                child.dismiss()
+            if child.state == "stopped" and child.process is None:
+                del self._leaving[name], self.children[name], self._lines[name]
+                self._governor.remove(name)
+                self._fitness.forget(name)
+
+    def _is_free(self, name: str, waited_s: float) -> bool:
+        """Whether a line carries nothing, or what nobody else can carry, or others had long enough to take it over."""
+        still = self.carrying.placement.of_line(name)
+        return not still or waited_s > LET_GO_S or name in self._available
 
     def _tell_everybody(self, now: float) -> None:
         """Publish what has changed since the last time."""
@@ -249,7 +312,11 @@ class Lines:
             able = [
                 name
                 for name, child in self.children.items()
-                if self._lines[name].market == market and child.state != "parked" and self._governor.may_carry(name)
+                if self._lines[name].market == market
+                and child.state != "parked"
+                and name not in self._leaving
+                and name not in self._paused
+                and self._governor.may_carry(name)
             ]
             if not self._configuration.settings.routing.failover:
                 chosen.update(able or self._of(market))
@@ -261,7 +328,7 @@ class Lines:
         return frozenset(chosen)
 
     def _of(self, market: str) -> list[str]:
-        return [name for name, line in self._lines.items() if line.market == market]
+        return [name for name, line in self._lines.items() if line.market == market and name not in self._leaving]
 
     def _tell(self, name: str) -> None:
         """Send a ready worker the difference between what it carries and what it is to carry."""
@@ -301,10 +368,10 @@ class Lines:
 
     @property
     def is_started(self) -> bool:
-        """Whether every line is live, or parked with its items carried by one that is."""
+        """Whether every line is live, or parked or paused with its items carried by one that is."""
         now = time.monotonic()
         states = {self._state(name, now) for name in self._lines}
-        return "live" in states and states <= {"live", "parked"}
+        return "live" in states and states <= {"live", "parked", "paused"}
 
     def status(self, now: float) -> dict[str, ConnectionStatus]:
         """Every connection by name."""
@@ -312,9 +379,26 @@ class Lines:
 
     def account(self) -> dict[str, AccountStatus]:
         """Every market's lines: allowed and up."""
-        markets = dict.fromkeys(line.market for line in self._lines.values())
+        markets = Counter(line.market for line in self._lines.values())
         governor = self._governor
-        return {market: AccountStatus(governor.allowed(market), governor.running(market)) for market in markets}
+        return {
+            market: AccountStatus(governor.allowed(market), governor.running(market), number)
+            for market, number in markets.items()
+        }
+
+    @property
+    def leaving(self) -> list[str]:
+        """Connections that are being removed and still there: their names are taken."""
+        return list(self._leaving)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether every line is live and carries what it is to carry: a time to change something for the better."""
+        return self.live == set(self._lines) and not self.carrying.placement.is_moving
+
+    def replan(self, why: str) -> None:
+        """The homes have changed."""
+        self.carrying.replan(self._available, why)
 
     def _status_of(self, name: str, now: float) -> ConnectionStatus:
         child, line = self.children[name], self._lines[name]
@@ -351,6 +435,8 @@ class Lines:
                 return "live" if line.report is not None and line.report.state == "live" else "connecting"
             case LineState.PARKED:
                 return "parked"
+            case LineState.PAUSED:
+                return "paused"
             case LineState.REFUSED:
                 return "down"
             case LineState.WAITING if self._governor.waits_s(name, now=now) > 0:
@@ -369,12 +455,20 @@ class Lines:
                 return self._why_refused(name)
             case LineState.UP:
                 return ""
+            case LineState.PAUSED:
+                return f"paused by hand; `mcm resume {name}` ends that"
             case _:
                 _, detail = self._governor.why(name)
                 wait_s = self._governor.waits_s(name, now=now)
                 return f"{detail}; dialling again in {wait_s:.1f} s" if wait_s > 0 else detail
 
     def _note(self, name: str, now: float) -> str:
+        if name in self._leaving:
+            return "is being removed"
+        if name in self._pausing:
+            return "is being paused, when others have its topics"
+        if not self._configuration.settings.routing.failover:
+            return ""
         back_s = self._fitness.fit_in_s(name, now=now)
         return f"on probation, its topics come back in {back_s:.0f} s" if 0 < back_s < math.inf else ""
 

@@ -31,6 +31,7 @@ from mcm.core.markets import MARKETS
 from mcm.core.notices import STATUS, LineNotice
 from mcm.core.replaying import AskHeads, AskMore, AskRange, AskTime, Heads, Messages, Selection, Since, WrongEpoch
 from mcm.core.wire import HEARTBEAT, Heartbeat, Message
+from mcm.demand import Demand
 from mcm.inbox import Inbox
 
 __all__ = ["Counters", "Current", "Subscriber"]
@@ -99,7 +100,7 @@ class Subscriber:
         last: begin with the last value of every topic.
         backfilled: ``"skip"`` leaves out what was fetched later to close a gap; else see ``current.is_backfilled``.
         conflate_ms: > 0: at most one tick per topic in that time, the newest.
-        demand: for later versions.
+        demand: have these topics carried for as long as this lives, whether the configuration wants them or not.
         on_gap: is called with Lost and Reset, and with what mcm says of gaps upstream (core.gaps); without it Lost and
             Reset are raised, and iterating may go on behind them.
         on_status: is called when a connection changes its state (core.notices.LineNotice).
@@ -125,8 +126,6 @@ class Subscriber:
         on_gap: Callable[[Lost | Reset | GapRecord], object] | None = None,
         on_status: Callable[[LineNotice], object] | None = None,
     ) -> None:
-        if demand:
-            raise UsageError("demand is not yet available", "leave it out; `mcm check` shows what is carried")
         if cursor is not None and (since is not None or last):
             raise UsageError("a cursor says where to begin", "leave since and last out")
         wanted = [topics] if isinstance(topics, str) else list(topics)
@@ -140,6 +139,7 @@ class Subscriber:
         self._has_joined = False
         self._absent_since: float | None = None
         self._check_presence()  # before anything is opened
+        self._demand = Demand(self.run_dir, wanted) if demand else None
         self._since, self._last, self._on_gap = since, last, on_gap
         self._skips_backfilled = backfilled == "skip"
         self._conflate_s = conflate_ms / 1e3
@@ -270,6 +270,11 @@ class Subscriber:
         """
         place = self._follower.place(self._in_hand)
         return bytes(place) if place is not None else None
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether it knows where the stream stands: from here on, nothing is missed silently.  For any thread."""
+        return self._follower.epoch is not None
 
     # --- the machinery
 
@@ -420,6 +425,8 @@ class Subscriber:
 
     def close(self) -> None:
         """Let go of sockets and threads; from the thread that iterates."""
+        if self._demand is not None:
+            self._demand.close()
         self._inbox.close()
         if self._executor is not None:
             self._executor.shutdown()

@@ -6,11 +6,13 @@ It reads no market data and imports neither aiohttp nor the workers, which it st
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -27,6 +29,9 @@ from mcm.core.control import (
     BackfillSettings,
     BatchesLost,
     Down,
+    GatewayReport,
+    GatewaySettings,
+    GatewayToken,
     Ready,
     ReplayReport,
     ReplaySettings,
@@ -39,10 +44,13 @@ from mcm.core.control import (
 from mcm.core.errors import McmError, UsageError
 from mcm.core.exits import Exit
 from mcm.core.gaps import GapClosed
+from mcm.core.live import described
 from mcm.core.settings import Testing, Upstream
 from mcm.core.settings_values import is_loopback
+from mcm.core.status import GatewayStatus
 from mcm.herald import Herald
 from mcm.lines import Lines
+from mcm.operations import Operations
 from mcm.repairs import Repairs
 from mcm.runtime import RepeatFilter
 from mcm.systemd import Notifier
@@ -52,10 +60,15 @@ log = logging.getLogger("mcm.supervisor")
 
 TURN_S = 0.05
 TIDY_S = 1.0
-REPLAY_WAITS_S = 3.0
-ROUTER, REPLAY, BACKFILL, SIMULATOR = "router", "replay", "backfill", "simulator"
+SERVICES_WAIT_S = 3.0
+KNOWN = (
+    "status, plan, gaps, is_safe {topic}, why {what}, stop, restart {name}, subscribe {topics, connection?, copies?}, "
+    "unsubscribe {topics}, move {what, connection}, pause {name}, resume {name}, add_connection {connection}, "
+    "remove_connection {name}, rebalance {dry_run}, preview, apply, lease {holder, topics}, release {holder}"
+)
+ROUTER, REPLAY, BACKFILL, SIMULATOR, GATEWAY = "router", "replay", "backfill", "simulator", "gateway"
 DELAYED_S = 900.0
-WORKER_PATIENCE_S, ROUTER_PATIENCE_S, SERVICE_PATIENCE_S = 2.0, 2.0, 0.5
+WORKER_PATIENCE_S, ROUTER_PATIENCE_S, SERVICE_PATIENCE_S = 2.0, 1.9, 1.0
 
 
 class Supervisor:
@@ -78,11 +91,20 @@ class Supervisor:
         self._router = Child(ROUTER, self._router_recipe(), self, rng)
         self._router_report = RouterReport()
         self._replay = Child(REPLAY, self._replay_recipe(), self, rng)
+        self._gateway: Child | None = None
+        self._gateway_report = GatewayReport()
+        self._gateway_address = settings.settings.gateway.listen
+        if settings.settings.gateway.enabled:
+            self._gateway = Child(GATEWAY, self._gateway_recipe(), self, rng)
         self._simulator: Child | None = None
         self._simulator_ports = (settings.settings.simulator.port, settings.settings.simulator.orders_port)
         self._herald = Herald(settings.run_dir, settings.settings.testing or Testing())
         self._repairs = Repairs(lambda: Child(BACKFILL, self._backfill_recipe(), self, rng))
         self._lines = Lines(settings, self._herald, rng, changed=self._wake.set, closed=self._gap_closed)
+        self._operations = Operations(
+            settings, self._lines, lambda: configuration.load(settings.path, os.environ, run_dir=settings.run_dir)
+        )
+        self._has_terminal = has_terminal()
         feed = settings.settings.upstream.feed
         if feed == SIMULATOR:
             self._simulator = Child(SIMULATOR, self._simulator_recipe(), self, rng)
@@ -104,6 +126,19 @@ class Supervisor:
     def _replay_recipe(self) -> Recipe:
         first = ReplaySettings(str(self._configuration.run_dir))
         return self._recipe(REPLAY, "workers.replay", first, restart.SERVICE)
+
+    def _gateway_recipe(self) -> Recipe:
+        configuration = self._configuration
+        tokens = tuple(
+            GatewayToken(configuration.tokens[name].reveal(), name, one.topics, one.conflate_ms, one.backfilled)
+            for name, one in configuration.settings.gateway.tokens.items()
+        )
+
+        def first() -> GatewaySettings:
+            return GatewaySettings(str(configuration.run_dir), self._gateway_address, tokens)
+
+        recipe = self._recipe(GATEWAY, "workers.gateway", first(), restart.SERVICE)
+        return dataclasses.replace(recipe, settings=first)
 
     def _backfill_recipe(self) -> Recipe:
         configuration = self._configuration
@@ -142,13 +177,16 @@ class Supervisor:
             settings=lambda: first,
             policy=policy,
             log_path=log_path(self._configuration.run_dir, name),
-            hidden=(self._configuration.settings.account.api_key_env,),
+            hidden=(self._configuration.settings.account.api_key_env, *self._token_variables()),
         )
+
+    def _token_variables(self) -> Iterator[str]:
+        yield from (token.token_env for token in self._configuration.settings.gateway.tokens.values())
 
     @property
     def _services(self) -> list[Child]:
         """Every child that is no connection, in the order in which they start."""
-        children = (self._router, self._replay, self._repairs.child, self._simulator)
+        children = (self._router, self._replay, self._repairs.child, self._gateway, self._simulator)
         return [child for child in children if child is not None]
 
     # --- what the children say: see children.Owner ---
@@ -170,6 +208,8 @@ class Supervisor:
                 self._lines.carrying.batches_lost(record)
             case Ready() if child is self._router:
                 self._lines.carrying.router_started()
+            case GatewayReport():
+                self._gateway_heard(record)
             case Ready() | ReplayReport() | SimulatorReport():
                 pass
             case _:
@@ -178,10 +218,19 @@ class Supervisor:
             child.healthy_since = time.monotonic()
         self._wake.set()
 
+    def _gateway_heard(self, report: GatewayReport) -> None:
+        if report.problem and report.problem != self._gateway_report.problem:
+            log.warning("gateway: %s; everything else goes on", report.problem)
+        # With port 0: its next life takes the same one, so that clients find it again.
+        self._gateway_address = report.address or self._gateway_address
+        self._gateway_report = report
+
     def lost(self, child: Child) -> None:
-        """The router, replay or the simulator has ended."""
+        """The router or a service has ended."""
         if child is self._router:
             self._router_report = RouterReport()
+        if child is self._gateway:
+            self._gateway_report = GatewayReport(problem=self._gateway_report.problem)
         self._wake.set()
 
     def refused(self, child: Child) -> None:
@@ -220,11 +269,13 @@ class Supervisor:
         while not self._stopping.is_set():
             now = time.monotonic()
             for child in self._services:
-                # At the start the lines need the processor more than replay, which nobody can ask for anything yet.
-                if child is not self._replay or self._was_ready or now - self._started > REPLAY_WAITS_S:
+                # At the start the lines need the processor more than those whom nobody can ask for anything yet.
+                may_wait = child is self._replay or child is self._gateway
+                if not may_wait or self._was_ready or now - self._started > SERVICES_WAIT_S:
                     child.turn(now)
             self._repairs.turn(now)
             self._lines.turn(now)
+            self._operations.turn(now)
             if self._lines.is_started and self._router.state == "ready" and not self._was_ready:
                 self._was_ready = True
                 log.info("ready after %.2f s", now - self._started)
@@ -261,6 +312,12 @@ class Supervisor:
             for child in (*self._lines.children.values(), *self._services):
                 child.kill()
             return
+        if number is signal.SIGHUP and self._has_terminal == has_terminal():
+            try:
+                self._operations.apply()
+            except McmError as error:
+                log.error("nothing was changed: %s", error)
+            return
         log.info("%s: stopping", number.name)
         self.stop()
 
@@ -287,8 +344,11 @@ class Supervisor:
                 self._restart(name)
                 return {"name": name}
             case _:
-                known = "status, plan, gaps, is_safe {topic}, stop, restart {name}"
-                raise UsageError(f"there is no operation {op!r} with these arguments", f"this mcm offers {known}")
+                if (answer := self._operations.answer(op, args)) is None:
+                    problem = f"there is no operation {op!r} with these arguments"
+                    raise UsageError(problem, f"this mcm offers {KNOWN}")
+                self._wake.set()
+                return answer
 
     def _restart(self, name: str) -> None:
         services = {child.name: child for child in self._services}
@@ -341,6 +401,18 @@ class Supervisor:
             short=carrying.plan.short,
             stuck=carrying.placement.stuck,
             gaps=sum(len(gap.topics) for gap in carrying.gaps.open.values()),
+            live=list(described(self._operations.live)),
+            leases=dict(self._operations.leases.holders),
+            gateway=self._gateway_status(),
+        )
+
+    def _gateway_status(self) -> GatewayStatus | None:
+        if self._gateway is None:
+            return None
+        child, report = self._gateway, self._gateway_report
+        problem = report.problem or child.reason
+        return GatewayStatus(
+            child.pid, child.state, child.restarts, report.address, report.clients, problem, report.is_open
         )
 
     def _simulator_addresses(self) -> dict[str, str]:
@@ -372,6 +444,15 @@ def start_logging(run_dir: Path, terminal: Terminal) -> None:
     terminal.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     terminal.addFilter(RepeatFilter())
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal])
+
+
+def has_terminal() -> bool:
+    """Whether a terminal belongs to this process: a SIGHUP that comes when it is gone says so, any other one asks."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _fail(problem: object, code: Exit) -> int:

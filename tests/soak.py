@@ -265,6 +265,7 @@ class Gauge:
         self.memory: defaultdict[str, Trend] = defaultdict(Trend)
         self.descriptors: defaultdict[str, Trend] = defaultdict(Trend)
         self.zombies = 0
+        self._dead_before: set[str] = set()
 
     def sample(self) -> None:
         now = time.monotonic()
@@ -277,14 +278,17 @@ class Gauge:
                 hours = (now - self._began) / 3_600
                 self.memory[kind].add(hours, resident)
                 self.descriptors[kind].add(hours, len(os.listdir(f"/proc/{pid}/fd")))
-        self.zombies = max(self.zombies, self._count_zombies())
+        dead = self._zombies()
+        self.zombies = max(self.zombies, len(dead & self._dead_before))  # one that is seen once is about to be reaped
+        self._dead_before = dead
 
-    def _count_zombies(self) -> int:
-        supervisor, found = self._mcm.status().pid, 0
+    def _zombies(self) -> set[str]:
+        supervisor, found = self._mcm.status().pid, set()
         for entry in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 state, parent = entry.read_text().rpartition(")")[2].split()[:2]
-                found += state == "Z" and int(parent) == supervisor
+                if state == "Z" and int(parent) == supervisor:
+                    found.add(entry.parent.name)
         return found
 
 

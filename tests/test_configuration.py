@@ -401,7 +401,7 @@ def test_the_environment_wins_over_the_env_file(write: Write) -> None:
         ({"WEBSOCKET_CONNECTIONS_MAX": "0"}, "WEBSOCKET_CONNECTIONS_MAX", "0 is not a whole number from 1 to 100"),
         ({"WEBSOCKET_CONNECTIONS_MAX": "2"}, "WEBSOCKET_CONNECTIONS_MAX", "3 connections of stocks are enabled"),
         ({"WEBSOCKET_HEALTH_CHECK_INTERVAL": "30s"}, "WEBSOCKET_HEALTH_CHECK_INTERVAL", "not a whole number"),
-        ({"WEBSOCKET_ROUTING_STRATEGY": "hash"}, "WEBSOCKET_ROUTING_STRATEGY", "not yet available"),
+        ({"WEBSOCKET_ROUTING_STRATEGY": "hashed"}, "WEBSOCKET_ROUTING_STRATEGY", '"hashed" is not known'),
         ({"WEBSOCKET_CONNECTION_1_NAME": "Router"}, "WEBSOCKET_CONNECTION_1_NAME", "another part of mcm"),
         ({"WEBSOCKET_CONNECTION_1_NAME": "!"}, "WEBSOCKET_CONNECTION_1_NAME", "cannot be a name"),
         ({"WEBSOCKET_CONNECTION_1_NAME": "tertiary"}, "WEBSOCKET_CONNECTION_1_NAME", "another connection is called"),

@@ -30,6 +30,7 @@ from mcm.core.control import (
     LineSettings,
     Ready,
     Stop,
+    TopicRates,
     Unconfirmed,
     Want,
     in_chunks,
@@ -38,7 +39,8 @@ from mcm.core.dialling import Reason
 from mcm.core.errors import BadTopic
 from mcm.core.events import Tick
 from mcm.core.markets import MARKETS
-from mcm.core.notices import CONTROL, LineMark, group_of
+from mcm.core.notices import CONTROL, LineMark, TopicMark, group_of
+from mcm.core.rates import Rates
 from mcm.core.session import Accepted, Authenticate, Ending, Request, Session, Subscribe, Unsubscribe
 from mcm.core.wire import Group, encode_ticks
 from mcm.outlet import Outlet
@@ -48,10 +50,12 @@ log = logging.getLogger("mcm.connection")
 Socket = aiohttp.ClientWebSocketResponse[Literal[False]]  # text frames stay bytes
 
 DIAL_LIMIT_S = 8.0  # upgrade and answer to the key; below the 10 s of the dialling permit
-PING_S = 10.0  # a dead peer is noticed after 1.5 times that
+PING_S = 5.0  # a dead peer is noticed after 1.5 times that, before its silence alone would say so (10 s)
 TURN_S = 0.25
 REPORT_S = 1.0
 SAMPLE_S = 60.0
+RATES_S = 5.0
+RATE_BYTES = 16  # of a record, beside the item
 CLOSE_LIMIT_S = 1.0
 UNCONFIRMED_NAMED = 1_000
 REASON_CHARACTERS = 100
@@ -73,6 +77,7 @@ class Gatherer:
         self.received_ns = self._monotonic_ns = 0
         self._topics: dict[type, dict[str, bytes]] = {}
         self.newcomers: list[str] = []
+        self._counts: dict[bytes, int] = {}
         self.ticks = self.misnamed = 0
 
     def add(self, ticks: list[Tick]) -> None:
@@ -112,6 +117,11 @@ class Gatherer:
         self._topics.clear()
         self.newcomers.clear()
 
+    def take_counts(self) -> dict[str, int]:
+        """Item → ticks since the last time."""
+        counts, self._counts = self._counts, {}
+        return {topic.decode().partition(".")[2]: count for topic, count in counts.items()}
+
     def tick_age_s(self) -> float | None:
         """Seconds since the last batch was gathered; None before the first."""
         return (time.monotonic_ns() - self._monotonic_ns) / 1e9 if self._monotonic_ns else None
@@ -120,7 +130,11 @@ class Gatherer:
         """Send the batch that was gathered, if any."""
         if not self._groups:
             return
-        groups = [Group(topic, len(ticks), encode_ticks(ticks)) for topic, ticks in self._groups.items()]
+        counts, groups = self._counts, []
+        for topic, ticks in self._groups.items():
+            number = len(ticks)
+            counts[topic] = counts.get(topic, 0) + number
+            groups.append(Group(topic, number, encode_ticks(ticks)))
         self._groups = {}
         self._outlet.send(groups, received_ns=self.received_ns, monotonic_ns=self._monotonic_ns)
 
@@ -277,6 +291,7 @@ class Line:
         """Change what this line carries."""
         self.session.want(add, remove)
         if add:
+            self._worker.mark_topics(add)
             self._worker.gatherer.forget()  # from here on, a tick of a new item proves it
         self._wake.set()
 
@@ -305,6 +320,7 @@ class Worker:
         self._errors: Counter[str] = Counter()
         self._unconfirmed: dict[str, str] = {}
         self._confirmed: set[str] = set()
+        self._rates = Rates()
 
     async def run(self) -> None:
         """Work until told to stop, or until the supervisor is gone."""
@@ -325,6 +341,7 @@ class Worker:
         for record in self.channel.receive():
             match record:
                 case Want(add, remove):
+                    self._rates.forget(set(remove))
                     self.wanted.difference_update(remove)
                     self.wanted.update(add)
                     if self._line is not None:
@@ -376,11 +393,22 @@ class Worker:
         group = group_of(CONTROL, [LineMark(self.settings.name)])
         self.outlet.send([group], received_ns=time.time_ns(), monotonic_ns=time.monotonic_ns())
 
+    def mark_topics(self, items: Iterable[str]) -> None:
+        """Tell the router the same of some items: what came before of them is on its way already."""
+        self.gatherer.flush()
+        name, market = self.settings.name, self.settings.market
+        for chunk in in_chunks(items):
+            group = group_of(CONTROL, [TopicMark(name, [f"{market}.{item}" for item in chunk])])
+            self.outlet.send([group], received_ns=time.time_ns(), monotonic_ns=time.monotonic_ns())
+
     async def _report_for_ever(self) -> None:
-        sampled = time.monotonic()
+        sampled = counted = time.monotonic()
         while True:
             self.report()
             self.outlet.tidy()
+            if (elapsed_s := time.monotonic() - counted) > RATES_S:
+                counted = time.monotonic()
+                self._report_rates(elapsed_s)
             if self._line is not None and time.monotonic() - sampled > SAMPLE_S:
                 sampled = time.monotonic()
                 self._log_samples(self._line)
@@ -412,6 +440,13 @@ class Worker:
             replace=True,
         )
         self.channel.flush()
+
+    def _report_rates(self, elapsed_s: float) -> None:
+        news = self._rates.update(self.gatherer.take_counts(), elapsed_s)
+        if not news and self._rates.is_settled:
+            self.channel.send(TopicRates({}))  # silence is measured, too
+        for chunk in in_chunks(news, overhead=RATE_BYTES):
+            self.channel.send(TopicRates({item: news[item] for item in chunk}))
 
     def _report_confirmed(self, confirmed: set[str]) -> None:
         """What is new since the last time; all of it where something is gone."""

@@ -7,6 +7,7 @@ turn, so that one who wants a day keeps nobody waiting who wants a second.
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ log = logging.getLogger("mcm.replay")
 
 REPORT_S = 1.0
 FOLLOW_S = 0.1
+FAREWELL_S, FAREWELL_LIMIT_S = 0.2, 0.8
 FOLLOW_BYTES = 512 * 1024
 PIECE_BYTES = 256 * 1024
 PIECE_MESSAGES = 500
@@ -289,11 +291,12 @@ def loop(replay: Replay, past: Past, socket: "bus.Socket[bytes]", channel: runti
     poller.register(socket, 1)  # readable
     poller.register(channel, 1)
     next_report = next_follow = time.monotonic()
-    while not channel.closed:
-        now = time.monotonic()
+    ends_at = gives_up_at = math.inf
+    while not channel.closed and (now := time.monotonic()) < min(ends_at, gives_up_at):
         if now >= next_report:
             channel.send(ReplayReport(past.head, replay.requests, replay.messages), replace=True)
             next_report = now + REPORT_S
+        asked = replay.requests
         for _ in range(100):
             if not replay.receive():
                 break
@@ -304,9 +307,12 @@ def loop(replay: Replay, past: Past, socket: "bus.Socket[bytes]", channel: runti
             if not busy:
                 replay.caught_up()
         busy = replay.stream() or busy
+        if ends_at < math.inf and (busy or replay.requests > asked):
+            ends_at = time.monotonic() + FAREWELL_S
         ready = dict(poller.poll(0 if busy else max(0, int((next_follow - time.monotonic()) * 1_000))))
         if channel.fileno() in ready and any(isinstance(record, Stop) for record in channel.receive()):
-            return
+            # The router has ended, and its last word tells subscribers what they have missed: they ask for it now.
+            ends_at, gives_up_at = time.monotonic() + FAREWELL_S, time.monotonic() + FAREWELL_LIMIT_S
 
 
 def main() -> None:

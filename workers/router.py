@@ -384,7 +384,7 @@ def serve(settings: RouterSettings, channel: runtime.Channel[Down]) -> None:
         log.info("routing from offset %d on", acceptance.numbers.offset + 1)
         channel.send(Ready())
         Loop(router, journal, inlet, outlet).run(channel)
-        outlet.close()  # lingers 200 ms, for the last messages
+        outlet.close()  # lingers for the last messages
         journal.close()
         log.info("stopped at offset %d", acceptance.numbers.offset)
     finally:

@@ -13,17 +13,27 @@ from mcm.core.exits import Exit
 __all__ = ["main"]
 
 _WHERE = {
+    "apply": "reload",
     "check": "offline",
+    "connection": "live",
     "gaps": "past",
     "journal": "past",
     "ledger": "past",
+    "move": "live",
+    "pause": "live",
+    "plan": "reload",
+    "rebalance": "live",
     "restart": "running",
+    "resume": "live",
     "simulator": "offline",
     "start": "starting",
     "status": "showing",
     "stop": "running",
+    "subscribe": "live",
     "tail": "ticks",
+    "unsubscribe": "live",
     "version": "running",
+    "why": "why",
 }
 
 

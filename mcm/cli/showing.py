@@ -71,6 +71,12 @@ def _remarks(state: Status) -> Iterator[str]:
     if state.router.is_crowded:
         used, limit = state.router.descriptors, state.router.descriptor_limit
         yield f"router: {used:,} of {limit:,} file descriptors are used, one by each subscriber; beyond, it restarts"
+    if state.gateway is not None and state.gateway.problem:
+        yield f"gateway: {state.gateway.problem}"
+    for topic, reason in list(state.short.items())[:5]:
+        yield f"{topic}: redundancy {reason}"
+    if state.live:
+        yield f"live, not in the file: {'; '.join(state.live[:5])}" + (", …" if len(state.live) > 5 else "")
     for topic, reason in list(state.unplaced.items())[:5]:
         yield f"{topic}: {reason}"
     if len(state.unplaced) > 5:

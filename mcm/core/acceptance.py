@@ -12,8 +12,8 @@ from itertools import islice
 import msgspec
 
 from mcm.core.arbitration import HELD, Arbiter, Verdict, topics_in
-from mcm.core.notices import BACKFILL, CONTROL, SUPERVISOR, CoverChange, LineMark, readable_notices
-from mcm.core.record import Accepted, Covered, Due, Ended, Fed, Published, Step, join, split
+from mcm.core.notices import BACKFILL, CONTROL, SUPERVISOR, CoverChange, LineMark, TopicMark, readable_notices
+from mcm.core.record import Accepted, Covered, Due, Ended, Fed, Published, Rejoined, Step, join, split
 from mcm.core.sequence import Numbering
 from mcm.core.wire import Batch
 
@@ -146,10 +146,15 @@ class Acceptance:
             record.messages.append(message)
 
     def _be_told(self, encoded: bytes, record: Accepted) -> None:
+        arbiter = self.arbiter
         for notice in readable_notices(encoded):
             match notice:
                 case LineMark(line):
                     self._tell(Ended(line), record)
+                case TopicMark(line, topics):
+                    items = [topic.encode() for topic in topics if arbiter.lines_of(topic.encode())]
+                    if items:
+                        self._tell(Rejoined(line, items), record)
                 case CoverChange(topics, lines, carried_by):
                     self._tell(Covered([topic.encode() for topic in topics], lines, carried_by), record)
 
@@ -168,6 +173,8 @@ class Acceptance:
                 return [arbiter.uncover(item) for item in items]
             case Ended(line):
                 return [arbiter.line_gap(line)]
+            case Rejoined(line, items):
+                return [arbiter.topic_gap(line, [item for item in items if item not in self._awaited])]
             case Due(now_ns):
                 return [arbiter.due(now_ns)]
             case _:

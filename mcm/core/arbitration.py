@@ -590,6 +590,12 @@ class _Topic:
                 stretch.is_open = False
         self.settle(verdict)
 
+    def rejoin(self, name: str, verdict: Verdict) -> None:
+        """The line's life on this topic has ended: its next event is a rejoin."""
+        if name in self.steps:
+            self._leave(name)
+        self.gap(name, verdict)
+
     def release(self, now: int, verdict: Verdict) -> None:
         """Conclude the stretches that are due."""
         while (end := self.deadline()) is not None and end <= now:
@@ -736,8 +742,8 @@ class Arbiter:
     stamp more than WINDOW_NS before a time told to ``due``: while link files are read, tell it the stamp reached there.
 
     **Recovery.**  Write every call that changes something into the journal, in order: ``cover``, ``uncover``,
-    ``line_gap``, a ``due`` that released or dropped something, and every feed with its verdict's trace, its fresh
-    events (the messages published, without released ones) and its held events.  Beside it write the slices of
+    ``line_gap``, ``topic_gap``, a ``due`` that released or dropped something, and every feed with its verdict's trace,
+    its fresh events (the messages published, without released ones) and its held events.  Beside it write the slices of
     ``snapshot``, each with the journal position at which it was taken.  After a kill go through the journal from the
     position of the first slice on: restore each slice when its position comes, skip the feeds of its ``topics_in``
     before that, and repeat everything else, feeds by ``refeed``.
@@ -847,6 +853,19 @@ class Arbiter:
             state = self._topics[topic]
             state.gap(line, verdict)
             self._watch(topic, state)
+        return verdict
+
+    def topic_gap(self, line: str, items: Iterable[bytes]) -> Verdict:
+        """*line* has let go of these *items*, topics or wildcards, and takes them up again: there it has ended."""
+        verdict = Verdict()
+        for item in items:
+            self._cover.gap_of(line, item)
+            channel = item[:-1] if item.endswith(b".*") else None
+            topics = [item] if channel is None else sorted(one for one in self._topics if one.startswith(channel))
+            for topic in topics:
+                if (state := self._topics.get(topic)) is not None:
+                    state.rejoin(line, verdict)
+                    self._watch(topic, state)
         return verdict
 
     def due(self, now_ns: int) -> Verdict:

@@ -16,10 +16,14 @@ __all__ = [
     "Answered",
     "BackfillReport",
     "BackfillSettings",
+    "BatchesLost",
     "Confirmed",
     "Dial",
     "Down",
     "Failed",
+    "GatewayReport",
+    "GatewaySettings",
+    "GatewayToken",
     "HangUp",
     "LineClosed",
     "LineReport",
@@ -36,6 +40,7 @@ __all__ = [
     "SimulatorReport",
     "SimulatorSettings",
     "Stop",
+    "TopicRates",
     "Unconfirmed",
     "Up",
     "Want",
@@ -111,6 +116,48 @@ class SimulatorSettings(_Record, frozen=True):
     port: int = 0
     orders_port: int = 0
     cap: int = 0
+
+
+class GatewayToken(msgspec.Struct, frozen=True):
+    """A local key of the gateway, and what comes with it.
+
+    Attributes:
+        token: travels here and nowhere else; name: by which logs call it.
+        topics: patterns of what it may hear: ``stocks.T.AAPL``, ``stocks.T.*``, ``stocks.*``, ``*``.
+        conflate_ms: > 0: at most the newest event of each topic in that time.
+        backfilled: whether it gets what was fetched later to close a gap, as if it were live.
+    """
+
+    token: str
+    name: str
+    topics: tuple[str, ...]
+    conflate_ms: int = 0
+    backfilled: bool = False
+
+    def __repr__(self) -> str:
+        return f"GatewayToken(name={self.name!r}, token=hidden)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What rich prints instead of asking repr, in a traceback for instance."""
+        return [("name", self.name), ("token", "hidden")]
+
+
+class GatewaySettings(_Record, frozen=True):
+    """First record to the gateway.
+
+    Attributes:
+        run_dir: absolute path, for its sockets.
+        listen: ``HOST:PORT``; port 0 picks one.
+        tokens: local keys; without any, every key is accepted.
+        linger_s: for how long a topic is carried on when its last client has left.
+        patience_s: how long an event may wait for a client that does not read, before that is closed.
+    """
+
+    run_dir: str
+    listen: str
+    tokens: tuple[GatewayToken, ...] = ()
+    linger_s: float = 30.0
+    patience_s: float = 5.0
 
 
 class Want(_Record, frozen=True):
@@ -196,6 +243,7 @@ Down = (
     | ReplaySettings
     | SimulatorSettings
     | BackfillSettings
+    | GatewaySettings
     | Want
     | Dial
     | HangUp
@@ -255,6 +303,12 @@ class Confirmed(_Record, frozen=True):
 
     first: bool
     items: tuple[str, ...] = ()
+
+
+class TopicRates(_Record, frozen=True):
+    """Ticks per second of these items, exponentially weighted; only what has changed since the last time."""
+
+    per_s: dict[str, float]
 
 
 class Answered(_Record, frozen=True):
@@ -357,6 +411,28 @@ class BackfillReport(_Record, frozen=True):
     errors: dict[str, int] = {}
 
 
+class GatewayReport(_Record, frozen=True):
+    """Once a second from the gateway's loop; its heartbeat.  Counts since the process started.
+
+    Attributes:
+        address: where it listens, ``HOST:PORT``; empty while it does not.
+        is_open: whether clients are let in, or told to come again because mcm is not ready.
+        clients: connected now; topics: leased for them.
+        events: handed to clients; slow: clients that were closed because they did not read.
+        lost: ticks that a client should have had and that the journal has no more.
+        problem: why it cannot be reached, in words; else empty.
+    """
+
+    address: str = ""
+    is_open: bool = False
+    clients: int = 0
+    topics: int = 0
+    events: int = 0
+    slow: int = 0
+    lost: int = 0
+    problem: str = ""
+
+
 class SimulatorReport(_Record, frozen=True):
     """Once a second from the simulator's loop; its heartbeat."""
 
@@ -373,7 +449,9 @@ Up = (
     | ReplayReport
     | SimulatorReport
     | BackfillReport
+    | GatewayReport
     | BatchesLost
+    | TopicRates
 )
 
 # --- the control socket --------------------------------------------------------------------------------------------

@@ -53,6 +53,12 @@ class Cover:
             if line in record.carried_by:
                 self._records[item] = msgspec.structs.replace(record, carried_by=record.carried_by - {line})
 
+    def gap_of(self, line: str, item: bytes) -> None:
+        """*line* has a gap on this item alone."""
+        record = self._records.get(item)
+        if record is not None and line in record.carried_by:
+            self._records[item] = msgspec.structs.replace(record, carried_by=record.carried_by - {line})
+
     def lines_of(self, topic: bytes) -> frozenset[str]:
         """The lines that carry *topic* if they are two or more, else none."""
         if not self._records:

@@ -64,6 +64,7 @@ class LineState(Enum):
     UP = "up"
     PARKED = "parked"  # beyond the account's allowance
     REFUSED = "refused"  # the key was refused; a human has to act
+    PAUSED = "paused"  # a human does not want it to dial
 
 
 @dataclass
@@ -119,6 +120,62 @@ class Governor:
             self._markets[market] = _Market(configured=allowed, allowed=allowed)
             self._park_excess(market)
 
+    # --- which lines there are ---
+
+    def add(self, name: str, market: str) -> None:
+        """One more line; it has a place if the account allows it one."""
+        self._lines[name] = _Line(market)
+        known = self._markets.setdefault(market, _Market(configured=0, allowed=0))
+        if known.configured < self.max_connections:
+            had_all = known.allowed == known.configured
+            known.configured += 1
+            known.allowed += had_all
+        self._park_excess(market)
+
+    def remove(self, name: str) -> None:
+        """The line is no more; a parked one may take its place."""
+        line = self._lines.pop(name)
+        self._vacate(name, line.market)
+        market = self._markets[line.market]
+        market.configured = min(self.max_connections, sum(one.market == line.market for one in self._lines.values()))
+        market.allowed = min(market.allowed, market.configured)
+        self._fill(line.market)
+
+    def pause(self, name: str) -> None:
+        """The line is not to dial; a parked one may take its place.  Closing it is the caller's business."""
+        line = self._lines[name]
+        self._vacate(name, line.market)
+        line.state, line.reason, line.detail = LineState.PAUSED, "", ""
+        self._fill(line.market)
+
+    def resume(self, name: str) -> None:
+        """The line may dial again."""
+        line = self._lines[name]
+        if line.state is LineState.PAUSED:
+            line.state, line.attempts, line.not_before = LineState.WAITING, 0, -math.inf
+            self._park_excess(line.market)
+
+    def _vacate(self, name: str, market: str) -> None:
+        """Give up what the line had beside its place: the permit, the trial."""
+        self._release(name)
+        if self._markets[market].trial == name:
+            self._markets[market].trial = None
+            self._markets[market].allowed -= 1
+
+    def _fill(self, market: str) -> None:
+        """Let parked lines wait for the places that are free, if the account was not seen to allow fewer."""
+        known = self._markets[market]
+        claims = self._taken(market) + len(self._of(market, LineState.WAITING))
+        for line in self._of(market, LineState.PARKED)[: max(0, known.allowed - claims)]:
+            line.state, line.reason, line.detail = LineState.WAITING, "", ""
+
+    def learned(self, market: str, allowed: int, *, now: float) -> None:
+        """An earlier life of mcm saw the account allow no more than that; a trial comes after the usual time."""
+        known = self._markets.get(market)
+        if known is not None and 0 < allowed < known.allowed:
+            known.allowed, known.trial_at = allowed, now + known.trial_delay_s
+            self._park_excess(market)
+
     # --- what happened ---
 
     def present(self, name: str) -> None:
@@ -132,6 +189,8 @@ class Governor:
         """
         line = self._lines[name]
         line.present = False
+        if line.state is LineState.PAUSED:
+            return
         if line.state in {LineState.DIALLING, LineState.UP}:
             self._ended(name, line)
             line.reason, line.detail = Reason.WORKER_DIED, "its process ended"
@@ -139,8 +198,10 @@ class Governor:
     def answered(self, name: str) -> None:
         """The upstream has accepted the line's key: it counts, and the permit is free."""
         line = self._lines[name]
-        line.state, line.reason, line.detail = LineState.UP, "", ""
         self._release(name)
+        if line.state is LineState.PAUSED:
+            return
+        line.state, line.reason, line.detail = LineState.UP, "", ""
         for other in self._of(line.market, LineState.REFUSED):  # the key is good after all
             other.state = LineState.WAITING
         self._park_excess(line.market)
@@ -148,6 +209,9 @@ class Governor:
     def closed(self, name: str, reason: str, detail: str, *, now: float, fed_s: float) -> None:
         """The line ended after it had carried data for *fed_s* seconds, or its dial failed (0)."""
         line = self._lines[name]
+        if line.state is LineState.PAUSED:
+            self._release(name)
+            return
         self._ended(name, line)
         line.reason, line.detail = reason, detail
         match reason:
@@ -298,8 +362,9 @@ class Governor:
     def may_carry(self, name: str) -> bool:
         """Whether items may be given to this line: it is neither parked nor refused, nor still on trial."""
         line = self._lines[name]
-        barred = line.state in {LineState.PARKED, LineState.REFUSED} or self._markets[line.market].trial == name
-        return not barred
+        if line.state in {LineState.PARKED, LineState.REFUSED, LineState.PAUSED}:
+            return False
+        return self._markets[line.market].trial != name
 
     def why(self, name: str) -> tuple[str, str]:
         """(reason, detail) of the line's last end; empty while it is up."""

@@ -48,6 +48,10 @@ class Fitness:
             line.is_fit = True
             line.probation_s = min(PROBATION_S[1], 2 * line.probation_s)
 
+    def forget(self, name: str) -> None:
+        """The line is no more."""
+        self._lines.pop(name, None)
+
     def is_fit(self, name: str) -> bool:
         """Whether topics may be given to the line, or left with it."""
         return name not in self._lines or self._lines[name].is_fit

@@ -19,6 +19,7 @@ __all__ = [
     "LineMark",
     "LineNotice",
     "Notice",
+    "TopicMark",
     "group_of",
     "readable_notices",
 ]
@@ -33,6 +34,13 @@ class LineMark(msgspec.Struct, tag="line", tag_field="ev", frozen=True):
     """A line has begun or ended: what it brings next may follow a gap.  In its own link, or by who knows it is dead."""
 
     connection: str
+
+
+class TopicMark(msgspec.Struct, tag="topics", tag_field="ev", frozen=True):
+    """A line subscribes these topics anew: what it brings of them next may follow a gap.  In its own link."""
+
+    connection: str
+    topics: list[str]
 
 
 class CoverChange(msgspec.Struct, tag="cover", tag_field="ev", frozen=True):
@@ -56,7 +64,7 @@ class LineNotice(msgspec.Struct, tag="line", tag_field="ev", frozen=True):
     t_ns: int
 
 
-Notice = LineMark | CoverChange
+Notice = LineMark | TopicMark | CoverChange
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Notice]).decode

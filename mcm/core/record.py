@@ -17,6 +17,7 @@ __all__ = [
     "Ended",
     "Fed",
     "Published",
+    "Rejoined",
     "Step",
     "decode_record",
     "encode_record",
@@ -62,6 +63,13 @@ class Ended(_Step, tag="e", frozen=True):
     line: str
 
 
+class Rejoined(_Step, tag="r", frozen=True):
+    """A line has a gap here on these items alone."""
+
+    line: str
+    items: list[bytes]
+
+
 class Due(_Step, tag="d", frozen=True):
     """Time has released something."""
 
@@ -76,7 +84,7 @@ class Fed(_Step, tag="f", frozen=True):
     held: list[bytes]
 
 
-Step = Covered | Ended | Due | Fed
+Step = Covered | Ended | Rejoined | Due | Fed
 
 
 class Accepted(msgspec.Struct, array_like=True, gc=False):

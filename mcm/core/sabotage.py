@@ -2,7 +2,7 @@
 
 import msgspec
 
-from mcm.core.notices import CONTROL, CoverChange, LineMark, Notice, group_of, readable_notices
+from mcm.core.notices import CONTROL, CoverChange, LineMark, Notice, TopicMark, group_of, readable_notices
 from mcm.core.testing import Testing
 from mcm.core.wire import Batch
 
@@ -31,7 +31,7 @@ def _left(notices: list[Notice], testing: Testing) -> list[Notice]:
                 pass
             case CoverChange(topics, lines) if not testing.splice:
                 left.append(CoverChange(topics, lines, carried_by=lines))  # in step from the start, as it were
-            case LineMark() if not testing.splice:
+            case LineMark() | TopicMark() if not testing.splice:
                 pass
             case _:
                 left.append(notice)

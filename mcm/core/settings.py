@@ -30,15 +30,17 @@ __all__ = [
     "Settings",
     "Simulator",
     "Testing",
+    "Token",
     "Upstream",
     "Watchlist",
+    "check_connection",
     "draft",
     "items",
     "read",
 ]
 
-STRATEGIES = ("manual", "round-robin")
-LATER_STRATEGIES = ("hash", "priority", "load-balanced")
+_TOKENS_CHARACTERS = 16_384  # they have to fit into one record, with their values
+STRATEGIES = ("manual", "round-robin", "hash", "priority", "load-balanced")
 
 Name = Annotated[str, Meta(extra={"check": values.name})]
 ConnectionName = Annotated[str, Meta(extra={"check": values.connection_name})]
@@ -68,7 +70,7 @@ class Upstream(_Section, frozen=True):
 class Routing(_Section, frozen=True):
     """``[routing]``: which connection carries what, and what happens when one fails."""
 
-    strategy: Annotated[str, Meta(extra={"check": values.choice(STRATEGIES, later=LATER_STRATEGIES)})] = "manual"
+    strategy: Annotated[str, Meta(extra={"check": values.choice(STRATEGIES)})] = "manual"
     failover: bool = True
     auto_rebalance: bool = True
     health_check_interval_s: Annotated[int, Meta(ge=1, le=3_600)] = 30
@@ -143,11 +145,28 @@ class Dashboard(_Section, frozen=True):
     listen: Listen = "127.0.0.1:8765"
 
 
+class Token(_Section, frozen=True):
+    """``[gateway.tokens.NAME]``: a local key, and what comes with it.
+
+    Attributes:
+        token_env: variable that holds the token; the token itself never stands in the file.
+        topics: what it may hear.
+        conflate_ms: > 0: at most the newest event of each topic in that time.
+        backfilled: whether it gets what was fetched later to close a gap, as if it were live.
+    """
+
+    token_env: Annotated[str, Meta(extra={"check": values.token_variable})]
+    topics: tuple[Annotated[str, Meta(extra={"check": values.token_topic})], ...] = ("*",)
+    conflate_ms: Annotated[int, Meta(ge=0, le=60_000)] = 0
+    backfilled: bool = False
+
+
 class Gateway(_Section, frozen=True):
-    """``[gateway]``: the vendor's protocol for other programs (with later versions)."""
+    """``[gateway]``: the vendor's protocol for other programs; without tokens for those of this machine only."""
 
     enabled: bool = True
-    listen: Listen = "127.0.0.1:8766"
+    listen: Annotated[str, Meta(extra={"check": values.listen_with_tokens})] = "127.0.0.1:8766"
+    tokens: dict[Name, Token] = {}
 
 
 class Simulator(_Section, frozen=True):
@@ -209,6 +228,15 @@ def draft(document: Mapping[str, object], where: str) -> Settings:
     return msgspec.convert(document, Settings)
 
 
+def check_connection(fields: Mapping[str, object]) -> Connection:
+    """A connection as somebody asks for it while mcm runs; raises SettingsError for what it cannot be."""
+    kind = next(field.type for field in _SHAPE.fields if field.name == "connections")
+    assert isinstance(kind, msgspec.inspect.VarTupleType)
+    assert isinstance(kind.item_type, msgspec.inspect.StructType)
+    check_shape(fields, kind.item_type, "this connection")
+    return msgspec.convert(fields, Connection)
+
+
 def items(watchlist: Watchlist, universes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """What a watchlist wants, each item once, symbol by symbol: ``("T.AAPL", "Q.AAPL", "T.MSFT", …)``."""
     symbols = dict.fromkeys(watchlist.symbols)
@@ -229,6 +257,7 @@ _Faults = Iterator[tuple[str, str, str]]  # key, problem, hint
 
 def _faults(settings: Settings) -> _Faults:
     """All faults, those first that make others meaningless."""
+    yield from _of_gateway(settings.gateway)
     yield from _of_connections(settings)
     yield from _twice("watchlists", [watchlist.name for watchlist in settings.watchlists])
     for index, watchlist in enumerate(settings.watchlists):
@@ -240,6 +269,17 @@ def _faults(settings: Settings) -> _Faults:
     if settings.testing is not None and not values.is_loopback(settings.upstream.feed):
         feed = shown(settings.upstream.feed)
         yield "testing", f"this section is refused with the feed {feed}", "remove it, or test on the simulator"
+
+
+def _of_gateway(gateway: Gateway) -> _Faults:
+    port = values.listen_with_tokens(gateway.listen)
+    if port is not None and not gateway.tokens:
+        problem = f"{shown(gateway.listen)} can be reached from outside"
+        problem += ". Non-loopback listening is refused for now without [gateway.tokens]"
+        yield "gateway.listen", problem, f'write "127.0.0.1:{port}", or give every program a token'
+    if sum(len(text) + 8 for token in gateway.tokens.values() for text in ("", *token.topics)) > _TOKENS_CHARACTERS:
+        problem = "the tokens and their topics are too many to be handed to the gateway"
+        yield "gateway.tokens", problem, 'name whole channels, as in "stocks.T.*"'
 
 
 def _twice(table: str, names: Sequence[str]) -> _Faults:

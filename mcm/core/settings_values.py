@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mcm.core import massive
+from mcm.core import gatekeeping, massive
 from mcm.core.errors import UsageError
 from mcm.core.markets import MARKETS
 
@@ -20,22 +20,26 @@ __all__ = [
     "connection_name",
     "endpoint",
     "feed",
+    "is_local",
     "is_loopback",
     "key_variable",
     "listen",
+    "listen_with_tokens",
     "name",
     "nearest",
     "not_yet_above",
     "path",
     "rest_url",
     "shown",
+    "token_topic",
+    "token_variable",
     "universe_key",
     "unlike",
 ]
 
 SIMULATOR = "simulator"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-RESERVED = ("router", "replay", SIMULATOR, "backfill", "supervisor")  # processes and links have these names
+RESERVED = ("router", "replay", SIMULATOR, "backfill", "gateway", "supervisor")  # processes and links have these names
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _LOOPBACK = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
 _LONGEST_SHOWN = 60
@@ -117,12 +121,25 @@ def key_variable(value: str) -> None:
         )
 
 
-def choice(allowed: Sequence[str], *, later: Sequence[str] = ()) -> Callable[[str], None]:
-    """A check for one of the words *allowed*; those of *later* are known, but not built yet."""
+def token_variable(value: str) -> None:
+    """The name of an environment variable.  Never shown: people write the token itself here."""
+    if not _VARIABLE.fullmatch(value):
+        raise UsageError(
+            "this is not the name of an environment variable (and is not repeated here, in case it is the token)",
+            'write token_env = "MY_PROGRAM_TOKEN", and the token into that variable or into .env',
+        )
+
+
+def token_topic(value: str) -> None:
+    """What a token of the gateway allows."""
+    if not gatekeeping.is_pattern(value):
+        raise UsageError(f"{shown(value)} allows nothing", 'write "stocks.T.AAPL", "stocks.T.*", "stocks.*" or "*"')
+
+
+def choice(allowed: Sequence[str]) -> Callable[[str], None]:
+    """A check for one of the words *allowed*."""
 
     def check(value: str) -> None:
-        if value in later:
-            raise UsageError(f"{shown(value)} is not yet available in this version", f"use {' or '.join(allowed)}")
         if value not in allowed:
             raise UsageError(f"{shown(value)} is not known", unlike(value, allowed))
 
@@ -154,10 +171,11 @@ def channel(market: str, value: str) -> None:
 
 def is_loopback(upstream: str) -> bool:
     """Whether a feed stays on this machine: the built-in simulator, or a base URL of the loopback interface."""
-    return upstream == SIMULATOR or ("://" in upstream and _is_local(urllib.parse.urlsplit(upstream).hostname))
+    return upstream == SIMULATOR or ("://" in upstream and is_local(urllib.parse.urlsplit(upstream).hostname))
 
 
-def _is_local(host: str | None) -> bool:
+def is_local(host: str | None) -> bool:
+    """Whether this host name means this machine."""
     return host is not None and _LOOPBACK.fullmatch(host) is not None
 
 
@@ -199,11 +217,16 @@ def _url(value: str, schemes: Sequence[str], example: str) -> urllib.parse.Split
 
 def listen(value: str) -> None:
     """``host:port`` on the loopback interface; port 0 lets the system choose."""
+    if (port := listen_with_tokens(value)) is not None:
+        raise UsageError(f"{shown(value)} can be reached from outside. {_REMOTE}", f'write "127.0.0.1:{port}"')
+
+
+def listen_with_tokens(value: str) -> int | None:
+    """``host:port``, anywhere; the port where that can be reached from outside."""
     parts = _split_address(f"//{value}")
     if parts is None:
         raise UsageError(f"{shown(value)} is no address", 'write HOST:PORT, as in "127.0.0.1:8765"; port 0 picks one')
-    if not _is_local(parts[0]):
-        raise UsageError(f"{shown(value)} can be reached from outside. {_REMOTE}", f'write "127.0.0.1:{parts[1]}"')
+    return None if is_local(parts[0]) else parts[1]
 
 
 def endpoint(value: str) -> None:
@@ -213,7 +236,7 @@ def endpoint(value: str) -> None:
     if scheme != "tcp" or parts is None or parts[1] == 0:
         raise UsageError(f"{shown(value)} is no endpoint", 'write it like "tcp://127.0.0.1:5555"')
     host, port = parts
-    if not _is_local(host):
+    if not is_local(host):
         raise UsageError(f"{shown(value)} can be reached from outside. {_REMOTE}", f'write "tcp://127.0.0.1:{port}"')
     if ":" in host:
         raise UsageError(f"{shown(value)} needs IPv6, which the router does not speak", f'use "tcp://127.0.0.1:{port}"')

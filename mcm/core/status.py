@@ -4,18 +4,24 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mcm.core.gaps import GapRecord
+
 __all__ = [
     "CROWDED",
     "AccountStatus",
     "ConnectionStatus",
+    "GatewayStatus",
+    "Moved",
     "ProcessStatus",
     "RouterStatus",
     "Status",
+    "TopicStatus",
     "overall",
     "summary",
 ]
 
 CROWDED = 0.8
+_AT_REST = {"live", "paused"}  # as somebody wants it
 
 
 class ConnectionStatus(msgspec.Struct):
@@ -24,7 +30,7 @@ class ConnectionStatus(msgspec.Struct):
     Attributes:
         state: ``starting`` (its process), ``connecting``, ``live`` (every wanted item confirmed or named unconfirmed),
             ``backoff`` (waits before it dials or starts again), ``parked`` (beyond the account's allowance, or crashed
-            too often; its items are carried elsewhere), ``down`` (a human has to act).
+            too often; its items are carried elsewhere), ``paused`` (by hand), ``down`` (a human has to act).
         wanted, confirmed: numbers of items; unconfirmed: the items themselves, at most 1,000.
         ticks: since mcm started; ticks_per_s: over the last few seconds.
         last_tick_age_s: seconds since its last tick, null before the first.
@@ -56,6 +62,25 @@ class ProcessStatus(msgspec.Struct):
     pid: int | None
     state: str
     restarts: int
+
+
+class GatewayStatus(msgspec.Struct):
+    """The gateway.
+
+    Attributes:
+        address: where programs reach it; empty while it does not listen.
+        clients: connected now.
+        problem: why it cannot be reached, in words; else empty.
+        is_open: whether clients are let in; not before mcm is ready.
+    """
+
+    pid: int | None
+    state: str
+    restarts: int
+    address: str
+    clients: int
+    problem: str
+    is_open: bool = False
 
 
 class RouterStatus(msgspec.Struct):
@@ -90,11 +115,50 @@ class RouterStatus(msgspec.Struct):
         return self.descriptors > CROWDED * self.descriptor_limit > 0
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """A topic that the plan gave to other lines: when (wall clock), from which to which, and why."""
+
+    at_ns: int
+    topic: str
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    why: str
+
+
+class TopicStatus(msgspec.Struct):
+    """What ``mcm why`` shows of one topic.
+
+    Attributes:
+        is_wanted: by a watchlist, by hand or by a program; copies, tier, pinned_to: how.
+        home: lines where it lives when all are up; strategy: that chose them, where it is not pinned.
+        carried_by: line → since when it is confirmed there (wall clock); null while it is not.
+        ticks_per_s: as measured, exponentially weighted over half a minute; null before.
+        trouble: why it is not where it should be, in words; else empty.
+        gap_since_ns: since when nobody receives it; null where somebody does.
+        moves, gaps: the newest ones.
+    """
+
+    topic: str
+    is_wanted: bool
+    copies: int
+    tier: str | None
+    pinned_to: str | None
+    home: list[str]
+    carried_by: dict[str, int | None]
+    ticks_per_s: float | None
+    strategy: str
+    trouble: str
+    gap_since_ns: int | None
+    moves: list[Moved]
+    gaps: list[GapRecord]
+
+
 class AccountStatus(msgspec.Struct):
-    """One market of the account: lines it is known to allow, and lines that are up."""
+    """One market of the account: lines it is known to allow, lines that are up, lines that there should be."""
 
     allowed: int
     running: int
+    configured: int = 0
 
 
 class Status(msgspec.Struct):
@@ -106,6 +170,9 @@ class Status(msgspec.Struct):
         unplaced: topic → why no connection can carry it; short: topic → how many of its copies are carried, and why.
         stuck: topic → why it could not be moved; it stays where it was.
         gaps: topics that nobody receives at present.
+        live: what was changed while it ran and does not stand in the configuration, in words.
+        leases: program → how many topics it has asked for.
+        gateway: null where it is not enabled.
         simulator: addresses of the built-in simulator, when it is the upstream.
     """
 
@@ -125,6 +192,9 @@ class Status(msgspec.Struct):
     short: dict[str, str] = {}
     stuck: dict[str, str] = {}
     gaps: int = 0
+    live: list[str] = []
+    leases: dict[str, int] = {}
+    gateway: GatewayStatus | None = None
 
 
 def overall(
@@ -133,7 +203,7 @@ def overall(
     """(state, reason) of the whole, from its parts."""
     reasons: dict[str, list[str]] = {}
     for name, line in connections.items():
-        if line.reason:
+        if line.reason and line.state != "paused":
             reasons.setdefault(f"{line.state}: {line.reason}", []).append(name)
     troubles = [f"{', '.join(names)} {words}" for words, names in reasons.items()]
     if router != "ready" and was_ready:
@@ -142,9 +212,9 @@ def overall(
         troubles.append(f"{unplaced} topics find no place")
     if troubles:
         return "degraded", "; ".join(troubles)
-    if router == "ready" and all(line.state == "live" for line in connections.values()):
+    waiting = [f"{name} is {line.state}" for name, line in connections.items() if line.state not in _AT_REST]
+    if router == "ready" and not waiting:
         return "ready", ""
-    waiting = [f"{name} is {line.state}" for name, line in connections.items() if line.state != "live"]
     if router != "ready":
         waiting.insert(0, f"the router is {router}")
     return ("degraded" if was_ready else "starting"), ", ".join(waiting)

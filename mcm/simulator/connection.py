@@ -56,6 +56,7 @@ class Connection:
     floats: how many of the next tape events get an integer written as ``12.0``.
     recent: the events sent last, for an order to repeat.
     ranges: topic name → closed ranges (first n, last n) of what it was sent.
+    pongs: how many pings of the client were answered.
     ending: how it ended, in words; empty while it is open.
     """
 
@@ -77,6 +78,7 @@ class Connection:
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=REPEATABLE))
     ranges: defaultdict[str, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
     sent_events: int = 0
+    pongs: int = 0
     closed_ms: int | None = None
     ending: str = ""
     _joined: dict[Topic, int] = field(default_factory=dict)
@@ -135,6 +137,7 @@ class Connection:
             self.write(frames)
 
     def pong(self, payload: bytes) -> None:
+        self.pongs += self.state in {State.OPEN, State.SILENT}
         self.write(pong_frame(payload))
 
     def write(self, frames: bytes) -> None:

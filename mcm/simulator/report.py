@@ -31,6 +31,7 @@ class ConnectionReport(msgspec.Struct, frozen=True):
         items: what it held last, e.g. ``T.AAPL``.
         ranges: topic → closed ranges ``[first n, last n]`` of the tape that it was sent.
         events_sent: tape events written to it, repetitions and faults not counted.
+        pongs: pings of it that were answered.
         opened_ms, closed_ms: wall clock.
     """
 
@@ -46,6 +47,7 @@ class ConnectionReport(msgspec.Struct, frozen=True):
     events_sent: int
     opened_ms: int
     closed_ms: int | None
+    pongs: int = 0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -130,4 +132,5 @@ def _connection(one: Connection) -> ConnectionReport:
         events_sent=one.sent_events,
         opened_ms=one.since_ms,
         closed_ms=one.closed_ms,
+        pongs=one.pongs,
     )

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcm.core.acceptance import Acceptance
-from mcm.core.notices import CONTROL, CoverChange, LineMark, group_of
+from mcm.core.notices import CONTROL, CoverChange, LineMark, TopicMark, group_of
 from mcm.core.record import Accepted, decode_record, encode_record, split
 from mcm.core.sequence import Numbering
 from mcm.core.wire import Batch, Group, encode_ticks
@@ -96,7 +96,7 @@ def test_a_batch_is_the_next_one_a_known_one_or_leaves_some_out() -> None:
 
 COVERED = "stocks.T.A"
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["a", "b", "a", "b", "gap a", "gap b", "due"]), st.integers(1, 4)),
+    st.tuples(st.sampled_from(["a", "b", "a", "b", "gap a", "gap b", "drop a", "drop b", "due"]), st.integers(1, 4)),
     min_size=1,
     max_size=40,
 )
@@ -123,6 +123,8 @@ class Lines:
         match what.split():
             case ["gap", line]:
                 return self.batch(line, group_of(CONTROL, [LineMark(line)]))
+            case ["drop", line]:
+                return self.batch(line, group_of(CONTROL, [TopicMark(line, [COVERED])]))
             case ["due"]:
                 self.clock += number * 300_000_000
                 return None

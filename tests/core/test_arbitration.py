@@ -26,6 +26,7 @@ class Judge(Protocol):
 
     def feed(self, line: str, topic: bytes, events: list[bytes], stamp_ns: int) -> Verdict: ...
     def line_gap(self, line: str) -> Verdict: ...
+    def topic_gap(self, line: str, items: list[bytes]) -> Verdict: ...
     def due(self, now_ns: int) -> Verdict: ...
     def next_due_ns(self) -> int | None: ...
 
@@ -72,7 +73,8 @@ class World:
                 self.brought.setdefault(index, self.now)
 
     def gap(self, line: str, lost: int) -> None:
-        self.take(self.judge.line_gap(line))
+        # A line that ends and one that lets go of the topic are the same to the topic.
+        self.take(self.judge.line_gap(line) if lost % 2 else self.judge.topic_gap(line, [TOPIC]))
         self.place[line] += lost
         self.stretch[line] = set()
 
@@ -353,6 +355,9 @@ class SeenBefore:
     def line_gap(self, line: str) -> Verdict:
         return Verdict()
 
+    def topic_gap(self, line: str, items: list[bytes]) -> Verdict:
+        return self.line_gap(line)
+
     def due(self, now_ns: int) -> Verdict:
         return Verdict()
 
@@ -438,6 +443,10 @@ class Journaled:
         self.journal.append(("gap", line))
         return self.keep(self.arbiter.line_gap(line))
 
+    def topic_gap(self, line: str, items: list[bytes]) -> Verdict:
+        self.journal.append(("topic gap", line, items))
+        return self.keep(self.arbiter.topic_gap(line, items))
+
     def due(self, now_ns: int) -> Verdict:
         verdict = self.arbiter.due(now_ns)
         if verdict.published or verdict.dropped:
@@ -470,6 +479,8 @@ class Journaled:
                     waiting.subtract(topics_in(piece))
                 case ("gap", str(line)):
                     arbiter.line_gap(line)
+                case ("topic gap", str(line), list(items)):
+                    arbiter.topic_gap(line, [item for item in items if not waiting[item]])
                 case ("due", int(now)):
                     arbiter.due(now)
                 case ("feed", str(line), bytes(topic), list(trace), int(stamp), list(fresh), list(held)):

@@ -693,6 +693,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.now = 0.0
         self.working: set[str] = set()
         self.permit: tuple[str, float] | None = None
+        self.lines = dict(LINES)
 
     def turn(self) -> None:
         name = self.governor.next(now=self.now)
@@ -708,7 +709,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.permit = None
 
     def those(self, *states: LineState) -> list[str]:
-        return [name for name in LINES if self.governor.state(name) in states]
+        return [name for name in self.lines if self.governor.state(name) in states]
 
     @rule(seconds=st.sampled_from([0.05, 0.25, 1.0, 3.0, 10.0, 61.0, 700.0]), times=st.integers(1, 20))
     def wait(self, seconds: float, times: int) -> None:
@@ -718,7 +719,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(name=LINE)
     def start_worker(self, name: str) -> None:
-        if name not in self.working:
+        if name in self.lines and name not in self.working:
             self.working.add(name)
             self.governor.present(name)
             self.turn()
@@ -755,13 +756,43 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(name=LINE)
     def revive(self, name: str) -> None:
-        self.governor.revive(name)
-        self.turn()
+        if name in self.lines:
+            self.governor.revive(name)
+            self.turn()
+
+    @rule(name=LINE)
+    def pause(self, name: str) -> None:
+        if name in self.lines:
+            self.release(name)
+            self.governor.pause(name)
+            self.turn()
+
+    @rule(name=LINE)
+    def resume(self, name: str) -> None:
+        if name in self.lines:
+            self.governor.resume(name)
+            self.turn()
+
+    @rule(name=LINE)
+    def remove(self, name: str) -> None:
+        if name in self.lines and len(self.lines) > 1:
+            self.release(name)
+            self.working.discard(name)
+            self.governor.remove(name)
+            del self.lines[name]
+            self.turn()
+
+    @rule(name=LINE)
+    def add(self, name: str) -> None:
+        if name not in self.lines:
+            self.governor.add(name, LINES[name])
+            self.lines[name] = LINES[name]
+            self.turn()
 
     @invariant()
     def no_market_has_more_lines_than_allowed_nor_a_line_that_waits_without_a_place(self) -> None:
-        for market in set(LINES.values()):
-            lines = [self.governor.state(name) for name in LINES if LINES[name] == market]
+        for market in set(self.lines.values()):
+            lines = [self.governor.state(name) for name in self.lines if LINES[name] == market]
             busy = sum(state in BUSY for state in lines)
             waiting = sum(state in {LineState.WAITING, LineState.ABSENT} for state in lines)
             assert busy + waiting <= self.governor.allowed(market) <= min(len(lines), self.governor.max_connections)
@@ -771,12 +802,15 @@ class AnyHistory(RuleBasedStateMachine):
         for name in self.those(LineState.PARKED, LineState.REFUSED):
             assert not self.governor.may_carry(name)
             assert self.governor.why(name)[1]
+        assert not any(map(self.governor.may_carry, self.those(LineState.PAUSED)))
 
     def teardown(self) -> None:
         """Once all workers are there and the vendor is kind, every line that the account holds comes up."""
         if not hasattr(self, "governor"):
             return
         for name in LINES:
+            self.add(name)
+            self.resume(name)
             self.start_worker(name)
             if self.governor.state(name) is LineState.REFUSED:
                 self.governor.revive(name)

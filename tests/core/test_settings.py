@@ -151,8 +151,9 @@ def test_a_wildcard_and_single_symbols_may_be_pinned_to_one_connection() -> None
             "real-time, delayed, business, or a base URL such as ws://127.0.0.1:9000",
         ),
         (
-            LINE + '[routing]\nstrategy = "hash"',
-            'config.toml: routing.strategy: "hash" is not yet available in this version; use manual or round-robin',
+            LINE + '[routing]\nstrategy = "hashed"',
+            'config.toml: routing.strategy: "hashed" is not known; did you mean "hash"? '
+            "Allowed: manual, round-robin, hash, priority, load-balanced",
         ),
         (
             LINE + LIST + 'connection = "primery"',
@@ -186,7 +187,11 @@ def test_an_error_names_file_key_value_what_is_allowed_and_what_was_meant(text: 
             "connections[0].run_dir",
             "it belongs to the top of the file, above the first [section]",
         ),
-        ("[testing]\ncrash = 1", "testing.crash", "known here: drop_push, drop_publish, high_water_mark, keep_links"),
+        (
+            "[testing]\ncrash = 1",
+            "testing.crash",
+            "known here: drop_push, drop_publish, high_water_mark, poison, arbitrate, splice, name_gaps, keep_links",
+        ),
         ("[[connections]]", "connections[0].name", "give a text in quotes"),
         (LINE + '[[watchlists]]\nname = "x"', "watchlists[0].channels", "give a list of texts"),
     ],
@@ -250,8 +255,6 @@ def test_a_value_of_another_type_or_range_is_refused(text: str, key: str, proble
         (LINE + LIST.replace("leaders", "my list"), "watchlists[0].name", '"my list" cannot be a name'),
         (LINE + LIST + "copies = 2", "watchlists[0].copies", "is 2, but only 1 connections serve stocks"),
         (LINE + LIST + "conflate_ms = 100", "watchlists[0].conflate_ms", "100 is not yet available"),
-        ('[routing]\nstrategy = "load-balanced"', "routing.strategy", "is not yet available in this version"),
-        ('[routing]\nstrategy = "priority"', "routing.strategy", "is not yet available in this version"),
         ('[routing]\nstrategy = "robin"', "routing.strategy", '"robin" is not known'),
         ('[universes]\n"a:b" = ["AAPL"]', "universes.a:b", "cannot be a universe's key"),
         ('[upstream]\nfeed = "http://127.0.0.1"', "upstream.feed", "is no base URL"),

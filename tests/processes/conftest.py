@@ -15,7 +15,7 @@ from xprocess import ProcessStarter, XProcess
 
 from mcm.simulator.launch import Simulator, launch
 from tests.processes.judge import Collector
-from tests.processes.stack import THREE_LINES, Mcm, Start
+from tests.processes.stack import NO_FACES, THREE_LINES, Mcm, Start
 
 
 @pytest.fixture
@@ -39,7 +39,8 @@ def start(mcm: Mcm, xprocess: XProcess) -> Iterator[Start]:
     names: list[str] = []
 
     def start_on(configuration: str, *options: str, pattern: str = "Try in another terminal") -> Mcm:
-        mcm.config.write_text(configuration)
+        is_silent = "[gateway]" in configuration
+        mcm.config.write_text(configuration if is_silent else f"{configuration}\n{NO_FACES}")
         command = ["start", "--config", str(mcm.config), "--run-dir", str(mcm.run_dir), *options]
 
         attributes = {

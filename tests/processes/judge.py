@@ -245,6 +245,7 @@ class Trial:
         self.simulator, self.mcm = simulator, mcm
         self.collector = Collector(mcm.run_dir, *(topics or ("stocks.*",)), since=1)
         self.flow(500)
+        self.catch_up()
 
     # --- before and during the fault
 

@@ -19,11 +19,15 @@ from mcm.core.errors import McmError
 from mcm.core.status import Status
 from mcm.core.wire import Message
 
-__all__ = ["DEADLINE_S", "THREE_LINES", "Mcm", "Start", "Subscriber", "wait_until"]
+__all__ = ["DEADLINE_S", "NO_FACES", "THREE_LINES", "Mcm", "Start", "Subscriber", "wait_until"]
 
 DEADLINE_S = 20.0
 
-THREE_LINES = """
+# What a test of something else need not start, at 0.4 s of the processor each; tests/faces has it.
+NO_FACES = "[gateway]\nenabled = false\n"
+THREE_LINES = (
+    NO_FACES
+    + """
 [upstream]
 feed = "{feed}"
 
@@ -50,6 +54,7 @@ channels = ["T"]
 symbols = ["PLTR", "SHOP"]
 connection = "tertiary"
 """
+)
 
 
 def wait_until(is_true: Callable[[], bool], *, because: str, within_s: float = DEADLINE_S) -> None:

@@ -107,7 +107,7 @@ def test_a_run_directory_that_cannot_be_made_is_a_message(mcm: Mcm) -> None:
         ('[routing]\nstratgy = "manual"', "did you mean"),
         ("[account\n", "line 1, column"),
         ('[[connections]]\nname = "Primary"', "connections[0].name"),
-        ('[routing]\nstrategy = "hash"', "not yet available"),
+        ('[routing]\nstrategy = "hashed"', "did you mean"),
         ('[upstream]\nfeed = "real-time"\n[[connections]]\nname = "a"', "MASSIVE_API_KEY"),
     ],
 )

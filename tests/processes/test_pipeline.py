@@ -39,7 +39,7 @@ def test_status_shows_every_line_as_one_json_document(three_lines: tuple[Simulat
     status = json.loads(mcm.cli("status", "--json").stdout)
 
     assert status["state"] == "ready"
-    assert status["account"] == {"stocks": {"allowed": 3, "running": 3}}
+    assert status["account"] == {"stocks": {"allowed": 3, "running": 3, "configured": 3}}
     assert {name: line["wanted"] for name, line in status["connections"].items()} == {
         "primary": 4,
         "secondary": 4,

@@ -160,5 +160,5 @@ def test_what_is_not_possible_is_refused_with_a_hint(running: Mcm) -> None:
         package.Subscriber([], run_dir=running.run_dir)
     with pytest.raises(UsageError, match="a cursor says where to begin"):
         package.Subscriber("T.AAPL", run_dir=running.run_dir, cursor=b"x", last=True)
-    with pytest.raises(UsageError, match="not yet available"):
-        package.Subscriber("T.AAPL", run_dir=running.run_dir, demand=True)
+    with pytest.raises(UsageError, match="is no topic"):
+        package.Subscriber("AAPL", run_dir=running.run_dir, demand=True)

@@ -98,7 +98,8 @@ def test_a_silent_connection_answers_pings_and_speaks_again_with_a_gap(simulator
     client.read_events(10)
 
     simulator.remote.silence()
-    client.socket.ping().wait(5)
+    assert client.socket.ping().wait(5)
+    assert simulator.remote.report().connections[0].pongs == 1
     before = simulator.remote.report().topics["stocks.T.AAPL"].count
     client.say("subscribe", "T.MSFT")
     client.read_until(lambda: client.statuses[-1].message == "subscribed to: T.MSFT", because="statuses still come")
@@ -120,6 +121,7 @@ def test_a_half_open_connection_stays_up_and_answers_nothing(simulator: Simulato
     held = simulator.remote.report().connections[0]
 
     assert not answered.wait(0.5)
+    assert simulator.remote.report().connections[0].pongs == held.pongs == 0
     assert held.is_open
     assert held.state == "half-open"
     assert simulator.remote.drop(mode="abort") == [1]
