@@ -6,14 +6,30 @@ Importing it costs little (msgspec and pyzmq, on first use); processes are start
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mcm.compat import MassiveWebSocketClient, MultiConnectionManager, TickData
     from mcm.core.follow import Lost, Reset
     from mcm.subscriber import Subscriber
 
-__all__ = ["Lost", "Reset", "Subscriber", "__version__"]
+__all__ = [
+    "Lost",
+    "MassiveWebSocketClient",
+    "MultiConnectionManager",
+    "Reset",
+    "Subscriber",
+    "TickData",
+    "__version__",
+]
 
 __version__ = "0.1.0"
 
-_WHERE = {"Lost": "mcm.core.follow", "Reset": "mcm.core.follow", "Subscriber": "mcm.subscriber"}
+_WHERE = {
+    "Lost": "mcm.core.follow",
+    "MassiveWebSocketClient": "mcm.compat",
+    "MultiConnectionManager": "mcm.compat",
+    "Reset": "mcm.core.follow",
+    "Subscriber": "mcm.subscriber",
+    "TickData": "mcm.compat",
+}
 
 
 def __getattr__(name: str) -> object:
