@@ -49,6 +49,46 @@ def _tape_runs(request: pytest.FixtureRequest) -> None:
         simulator.remote.pace(TICKS_PER_S)
 
 
+# --- first, while no line carries a whole channel: of such a gap nothing is fetched -----------------------------------
+
+
+def test_a_drop_upstream_costs_what_nobody_has_read_and_back_filled_events_come_only_if_asked_for(
+    scene: Scene, program: Programs, gateway: Gateways
+) -> None:
+    symbols = [item.partition(".")[2] for item in TEN]
+    asking = gateway(tokens=(GatewayToken("please-everything", "all", ("*",), backfilled=True),))
+    one = program(scene.address, "stocks", *TEN)
+    other = program(asking.address, "stocks", *TEN, key="please-everything")
+    wait_until(lambda: by_symbol(one.events).keys() == by_symbol(other.events).keys(), because="both hear all")
+    before = scene.mcm.status().connections["stocks"].reconnects
+
+    scene.simulator.remote.drop(market="stocks", mode="abort", key="simulator")
+    scene.mcm.wait(
+        lambda status: (
+            status.connections["stocks"].state == "live" and status.connections["stocks"].reconnects > before
+        ),
+        because="the line is back",
+    )
+    one.wait_for(50)
+
+    missing: dict[str, set[int]] = {}
+    wait_for_the_last(scene, one, *symbols)
+    for symbol in symbols:
+        tape, numbers = on_tape(scene, symbol), one.numbers(symbol)
+        places = [tape.index(number) for number in numbers]
+        assert pairs_in_order(places), f"{symbol}: something came twice, or out of its time"
+        assert sum(later != place + 1 for place, later in itertools.pairwise(places)) <= 1
+        missing[symbol] = set(tape[places[0] :]) - set(numbers)
+    assert sum(map(len, missing.values())) > 0, "the drop has cost something"
+    wait_until(
+        lambda: all(missing[symbol] <= set(other.numbers(symbol)) for symbol in symbols),
+        because="whoever asks for it gets what was missing",
+    )
+    for symbol in symbols:
+        assert len(other.numbers(symbol)) == len(set(other.numbers(symbol)))
+        assert not missing[symbol] & set(one.numbers(symbol)), "nobody else does"
+
+
 # --- the same as without mcm -----------------------------------------------------------------------------------------
 
 
@@ -177,43 +217,6 @@ def test_clients_of_a_gateway_that_is_killed_come_back_by_themselves(scene: Scen
         holes = [(place, later) for place, later in itertools.pairwise(places) if later != place + 1]
         assert pairs_in_order(places), f"{symbol}: something came twice or out of order"
         assert len(holes) <= 1, "only what ticked while it was not connected is missing"
-
-
-def test_a_drop_upstream_costs_what_nobody_has_read_and_back_filled_events_come_only_if_asked_for(
-    scene: Scene, program: Programs, gateway: Gateways
-) -> None:
-    symbols = [item.partition(".")[2] for item in TEN]
-    asking = gateway(tokens=(GatewayToken("please-everything", "all", ("*",), backfilled=True),))
-    one = program(scene.address, "stocks", *TEN)
-    other = program(asking.address, "stocks", *TEN, key="please-everything")
-    wait_until(lambda: by_symbol(one.events).keys() == by_symbol(other.events).keys(), because="both hear all")
-    before = scene.mcm.status().connections["stocks"].reconnects
-
-    scene.simulator.remote.drop(market="stocks", mode="abort", key="simulator")
-    scene.mcm.wait(
-        lambda status: (
-            status.connections["stocks"].state == "live" and status.connections["stocks"].reconnects > before
-        ),
-        because="the line is back",
-    )
-    one.wait_for(50)
-
-    missing: dict[str, set[int]] = {}
-    wait_for_the_last(scene, one, *symbols)
-    for symbol in symbols:
-        tape, numbers = on_tape(scene, symbol), one.numbers(symbol)
-        places = [tape.index(number) for number in numbers]
-        assert pairs_in_order(places), f"{symbol}: something came twice, or out of its time"
-        assert sum(later != place + 1 for place, later in itertools.pairwise(places)) <= 1
-        missing[symbol] = set(tape[places[0] :]) - set(numbers)
-    assert sum(map(len, missing.values())) > 0, "the drop has cost something"
-    wait_until(
-        lambda: all(missing[symbol] <= set(other.numbers(symbol)) for symbol in symbols),
-        because="whoever asks for it gets what was missing",
-    )
-    for symbol in symbols:
-        assert len(other.numbers(symbol)) == len(set(other.numbers(symbol)))
-        assert not missing[symbol] & set(one.numbers(symbol)), "nobody else does"
 
 
 # --- on demand -------------------------------------------------------------------------------------------------------
