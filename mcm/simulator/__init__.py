@@ -27,6 +27,7 @@ class SimulatorSettings:
         cap_mode: whom one connection too many costs its place.
         keys: the accepted API keys; None accepts every key but those that begin with ``bad``.
         max_events_per_frame: 1 to 1,000; the vendor's frames stay below 1,000,000 bytes.
+        turn_ms: what is due within so many milliseconds shares frames; less buys latency with CPU time.
         minute_bars_every_s: below 60 the minute bars run ahead of the clock, so that a test need not wait a minute.
         auth_timeout_s: a connection that has not authenticated by then is closed.
         send_buffer_bytes: a connection with more than this unsent is a slow consumer and is cut.
@@ -41,6 +42,7 @@ class SimulatorSettings:
     cap_mode: CapMode = "evict-oldest"
     keys: tuple[str, ...] | None = None
     max_events_per_frame: int = 50
+    turn_ms: float = 2
     minute_bars_every_s: float = 60
     auth_timeout_s: float = 10
     send_buffer_bytes: int = 16 * 1024 * 1024
@@ -54,7 +56,7 @@ class SimulatorSettings:
         for name in ("port", "orders_port"):
             if not 0 <= getattr(self, name) <= 65_535:
                 raise ValueError(f"{name} is {getattr(self, name)}, not 0 to 65535")
-        for name in ("minute_bars_every_s", "auth_timeout_s"):
+        for name in ("turn_ms", "minute_bars_every_s", "auth_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is not above 0")
 

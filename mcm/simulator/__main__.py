@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         help="an accepted key, repeatable; default: all that do not start with bad",
     )
     add("--max-events-per-frame", type=int, help="1 to 1000; default 50")
+    add("--turn-ms", type=float, help="what is due within that time shares frames; default 2")
     add("--minute-bars-every-s", type=float, help="below 60 the minute bars run ahead of the clock; default 60")
     add("--auth-timeout-s", type=float, help="after which who has not authenticated is closed; default 10")
     add("--send-buffer-bytes", type=int, help="unread by a client, beyond which it is cut; default 16777216")

@@ -23,8 +23,6 @@ PATHS = {f"/{market}": market for market in ("stocks", "options", "indices", "fo
     f"/futures/{venue}": "futures" for venue in ("cme", "cbot", "nymex", "comex")
 }
 MAX_CLIENT_MESSAGE_BYTES = 1_048_576
-# What is due within one turn shares frames.  Shorter turns would buy latency with CPU time.
-TURN_S = 0.002
 IDLE_TURN_S = 0.02
 
 
@@ -59,10 +57,11 @@ async def _listen(app: web.Application, host: str, port: int, runners: list[web.
 
 
 async def _turn_for_ever(vendor: Vendor) -> None:
+    turn_s = vendor.settings.turn_ms / 1_000
     while True:
         is_behind = vendor.turn()
         wait_s = vendor.tape.wait_ms(wall_ms()) / 1_000
-        await asyncio.sleep(0 if is_behind else min(max(wait_s, TURN_S), IDLE_TURN_S))
+        await asyncio.sleep(0 if is_behind else max(min(wait_s, IDLE_TURN_S), turn_s))
 
 
 def _orders_app(vendor: Vendor) -> web.Application:

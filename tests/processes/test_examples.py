@@ -1,5 +1,6 @@
 """The ready-made configurations of scripts/examples: each is accepted, starts, and does what its comment says."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,20 @@ CHECKS: dict[str, Callable[[Carried, Mcm], None]] = {
     "sectors": sectors_have_lines_of_their_own,
     "failover": critical_symbols_have_two_lines_and_survive_one,
 }
+
+
+def test_the_tokens_of_the_tiers_are_accepted_once_their_variables_are_set(mcm: Mcm) -> None:
+    text = (EXAMPLES / "tiers.toml").read_text()
+    mcm.config.write_text(re.sub(r"^#(?=[^ ]|$)", "", text, flags=re.MULTILINE))
+
+    refused = mcm.command("check", "--config", str(mcm.config))
+    mcm.environment |= {f"{tier}_TOKEN": f"{tier}-of-a-test" for tier in ("PREMIUM", "STANDARD", "FREE")}
+    accepted = mcm.command("check", "--config", str(mcm.config))
+
+    assert refused.returncode == 2
+    assert "PREMIUM_TOKEN" in refused.stderr
+    assert accepted.returncode == 0, accepted.stderr
+    assert "of-a-test" not in accepted.stdout
 
 
 def test_every_example_is_tested() -> None:

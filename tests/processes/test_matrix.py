@@ -36,6 +36,8 @@ from tests.processes.stack import THREE_LINES, Mcm, Start, wait_until
 FIRST_SEED = int(os.environ.get("MCM_TEST_SEED", "1"))
 SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("MCM_TEST_SEEDS", "1")))
 TICKS_PER_S = 5_000
+# In frames of 10 ms: in those of 2 ms, one mcm alone takes more than the half of two cores that a test may have.
+LOAD = ("--ticks-per-s", str(TICKS_PER_S), "--turn-ms", "10")
 # Single lines: who takes over whose topics is another suite's matter.
 SETTINGS = THREE_LINES + "\n[routing]\nfailover = false\n[testing]\nkeep_links = true\n{more}\n"
 CAUGHT_UP_WITHIN_S = 5.0
@@ -49,7 +51,7 @@ def begin(vendor: Callable[..., Simulator], start: Start) -> Iterator[Begin]:
     with contextlib.ExitStack() as stack:
 
         def start_trial(more: str = "", *options: str) -> Trial:
-            simulator = vendor("--ticks-per-s", str(TICKS_PER_S), *options)
+            simulator = vendor(*LOAD, *options)
             mcm = start(settings_for(simulator, more))
             mcm.wait_ready()
             trial = Trial(simulator, mcm)
@@ -425,7 +427,7 @@ def test_sigterm_ends_in_time_while_lines_cannot_be_dialled(
 
 def test_a_terminal_that_nobody_reads_stops_no_tick(vendor: Callable[..., Simulator], mcm: Mcm) -> None:
     """F40: what mcm prints goes into a full pipe; children write to files and never meet it."""
-    simulator = vendor("--ticks-per-s", str(TICKS_PER_S))
+    simulator = vendor(*LOAD)
     mcm.config.write_text(settings_for(simulator))
     reading, writing = os.pipe()
     command = [sys.executable, "-P", "-m", "mcm", "start", "--config", str(mcm.config), "--run-dir", str(mcm.run_dir)]
@@ -588,7 +590,7 @@ def test_the_lost_last_message_of_a_quiet_topic_is_delivered_all_the_same(begin:
 def test_thirty_thousand_topics_of_one_subscriber_survive_the_death_of_the_router(
     vendor: Callable[..., Simulator], start: Start, how: str
 ) -> None:
-    simulator = vendor("--ticks-per-s", str(TICKS_PER_S))
+    simulator = vendor(*LOAD)
     symbols = {name: [f"{name[0].upper()}{number:04}" for number in range(10_000)] for name in LINES}
     lists = "".join(
         f'[[connections]]\nname = "{name}"\n[[watchlists]]\nname = "{name}"\nconnection = "{name}"\n'

@@ -27,7 +27,16 @@ from mcm.quarantine import Quarantine
 from mcm.simulator.launch import Simulator
 from tests.processes.judge import ALL_TOPICS, LINES, Collector, Trial, balance, received, say, settle
 from tests.processes.stack import Mcm, Start, wait_until
-from tests.processes.test_matrix import FIRST_SEED, TICKS_PER_S, Begin, begin, kill_everything, patient, settings_for
+from tests.processes.test_matrix import (
+    FIRST_SEED,
+    LOAD,
+    TICKS_PER_S,
+    Begin,
+    begin,
+    kill_everything,
+    patient,
+    settings_for,
+)
 
 __all__ = ["begin", "patient"]  # fixtures
 
@@ -416,7 +425,7 @@ def test_with_no_room_for_any_file_the_feed_goes_on(
     vendor: Callable[..., Simulator], mcm: Mcm, tiny_disk: Callable[[Mcm], Mcm], fault: str
 ) -> None:
     """F29: journal, link files, heads and logs are all on a disk of 1 MB."""
-    simulator = vendor("--ticks-per-s", str(TICKS_PER_S))
+    simulator = vendor(*LOAD)
     mcm.config.write_text(settings_for(simulator))
     mcm = tiny_disk(mcm)
     status = mcm.wait(
@@ -468,7 +477,7 @@ def test_a_long_past_does_not_keep_the_router_from_starting(
     """F45: from the kill to the first tick with 100 MB behind it, first all of it to be read, then with heads."""
     size = int(os.environ.get("MCM_TEST_JOURNAL_BYTES", "100000000"))
     records = write_past(mcm.run_dir / "journal", size)
-    simulator = vendor("--ticks-per-s", str(TICKS_PER_S))
+    simulator = vendor(*LOAD)
     start(settings_for(simulator) + f"\n[journal]\nretention_hours = 8760\nretention_bytes = {2**40}\n")
     limit_s = 60 + size / 10e6
     mcm.wait(lambda status: status.state == "ready", because="all is live", within_s=limit_s)

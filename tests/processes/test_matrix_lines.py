@@ -27,7 +27,7 @@ from mcm.simulator.launch import Simulator
 from mcm.simulator.report import ConnectionReport
 from tests.processes.judge import ALL_TOPICS, LINES, Balance, Key, Trial, balance, missed, received, say, settle
 from tests.processes.stack import Mcm, Start, wait_until
-from tests.processes.test_matrix import FIRST_SEED, TICKS_PER_S, Begin, begin, settings_for
+from tests.processes.test_matrix import FIRST_SEED, LOAD, TICKS_PER_S, Begin, begin, settings_for
 from workers.connection import PING_S
 
 __all__ = ["begin"]  # a fixture
@@ -362,7 +362,7 @@ def behind(vendor: Callable[..., Simulator], start: Start) -> Iterator[Callable[
     with contextlib.ExitStack() as stack:
 
         def start_behind() -> Behind:
-            simulator = vendor("--ticks-per-s", str(TICKS_PER_S))
+            simulator = vendor(*LOAD)
             network = Network(simulator.port, FIRST_SEED)
             stack.callback(network.end)
             mcm = start(settings_for(dataclasses.replace(simulator, port=network.port)))
@@ -575,7 +575,7 @@ def test_two_programs_on_an_account_that_is_too_small_come_to_rest(
     vendor: Callable[..., Simulator], start: Start, elsewhere: Mcm
 ) -> None:
     """F21: three lines each, two places, and the vendor evicts the oldest."""
-    simulator = vendor("--ticks-per-s", str(TICKS_PER_S), "--cap", "2")
+    simulator = vendor(*LOAD, "--cap", "2")
     first = start(settings_for(simulator), pattern="parked")
     at_rest(simulator, first)
     alone = len(simulator.remote.report().dials)
@@ -668,7 +668,7 @@ def test_a_wall_clock_that_jumps_by_an_hour_ends_nothing_and_costs_nothing(
     os.utime(clock, (0, 0))
     (mcm.folder / "sitecustomize.py").write_text(OFF.format(path=str(clock)))
     mcm.environment["PYTHONPATH"] = f"{mcm.folder}:{mcm.environment.get('PYTHONPATH', '')}"
-    simulator = vendor("--ticks-per-s", str(TICKS_PER_S))
+    simulator = vendor(*LOAD)
     start(settings_for(simulator)).wait_ready()
     trial, off_s = Trial(simulator, mcm), [0.0]
 

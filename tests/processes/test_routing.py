@@ -89,7 +89,7 @@ class Scene(NamedTuple):
 @pytest.fixture
 def scene(vendor: Callable[..., Simulator], start: Start, collect: Callable[..., Collector]) -> Callable[..., Scene]:
     def make(*names: str, strategy: str = "manual", automatic: bool = False) -> Scene:
-        simulator = vendor("--ticks-per-s", str(TICKS_PER_S))
+        simulator = vendor("--ticks-per-s", str(TICKS_PER_S), "--turn-ms", "10")
         text = file_for(simulator, *names, strategy=strategy)
         if automatic:
             text = text.replace("auto_rebalance = false", "auto_rebalance = true\nhealth_check_interval_s = 1")

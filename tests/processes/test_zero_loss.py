@@ -15,7 +15,9 @@ from tests.processes.stack import THREE_LINES, Mcm, Start, wait_until
 
 TOPICS = ["stocks.T.AAPL", "stocks.Q.MSFT", "stocks.T.JPM", "stocks.Q.BAC", "stocks.T.SHOP"]
 TESTING = "\n[routing]\nfailover = false\n[testing]\nkeep_links = true\n{more}\n"
-SEEDS = [int(os.environ.get("MCM_TEST_SEED", "1")) + number for number in range(3)]
+SEEDS = [
+    int(os.environ.get("MCM_TEST_SEED", "1")) + number for number in range(int(os.environ.get("MCM_TEST_SEEDS", "1")))
+]
 
 Stack = tuple[Simulator, Mcm]
 
