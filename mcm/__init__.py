@@ -5,6 +5,8 @@ Importing it costs little (msgspec and pyzmq, on first use); processes are start
 
 from typing import TYPE_CHECKING
 
+from mcm.lazily import attributes
+
 if TYPE_CHECKING:
     from mcm.compat import MassiveWebSocketClient, MultiConnectionManager, TickData
     from mcm.core.follow import Lost, Reset
@@ -32,10 +34,4 @@ _WHERE = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Load what is named when it is first used: a program that only wants the version pays for nothing."""
-    if name not in _WHERE:
-        raise AttributeError(f"module 'mcm' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
-
-    return getattr(import_module(_WHERE[name]), name)
+__getattr__ = attributes(__name__, _WHERE)

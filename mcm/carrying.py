@@ -77,7 +77,7 @@ class Carrying:
     def want(self, connections: Sequence[Connection], wanted: Sequence[Wish], strategy: str) -> None:
         """These connections are to carry this, whatever happened to be wanted before; :meth:`replan` follows."""
         self._connections, self._strategy = connections, strategy
-        self._wishes = {f"{wish.market}.{wish.item}": wish for wish in wanted}
+        self._wishes = {wish.topic: wish for wish in wanted}
         self._markets |= {connection.name: connection.market for connection in connections}
         self.home = self.homes(connections, wanted, strategy)
 
@@ -153,7 +153,7 @@ class Carrying:
         """*line* receives nothing since *since_ns*; if its process *is_dead*, somebody else has to tell the router."""
         since_ns -= UNDER_WAY_NS
         topics = set(self._confirmed.pop(line, {}))
-        alone = topics - set().union(*self._confirmed.values())
+        alone = topics - self._carried_beside(line)
         self._note(self.gaps.line_ended(line, alone, since_ns=since_ns, reason=reason))
         if is_dead:
             self._herald.say(control=[LineMark(line)])
@@ -161,11 +161,15 @@ class Carrying:
     def batches_lost(self, lost: BatchesLost) -> None:
         """What a line had read is in no file, and never reached the router."""
         line = lost.connection
-        others = set().union(*(topics for name, topics in self._confirmed.items() if name != line))
         topics = {f"{self._markets[line]}.{item}" for item in self.items_of(line)} if line in self._markets else set()
         since_ns = lost.since_ns or lost.until_ns - UNDER_WAY_NS
         reason = f"{lost.batches:,} batches of its link are in no file"
-        self._note(self.gaps.lost(line, topics - others, since_ns=since_ns, until_ns=lost.until_ns, reason=reason))
+        alone = topics - self._carried_beside(line)
+        self._note(self.gaps.lost(line, alone, since_ns=since_ns, until_ns=lost.until_ns, reason=reason))
+
+    def _carried_beside(self, line: str) -> set[str]:
+        """What lines other than *line* have confirmed."""
+        return set().union(*(topics for name, topics in self._confirmed.items() if name != line))
 
     def unwatched(self, since_ns: int) -> None:
         """Mcm itself was killed at *since_ns*: until the lines are back, everything is missing."""

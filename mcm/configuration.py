@@ -119,8 +119,7 @@ def _api_key(checked: Settings, variables: Mapping[str, str], dotenv: Path) -> S
     if feed == SIMULATOR or (not key and is_loopback(feed)):
         return Secret(_STAND_IN_KEY)
     if not key:
-        hint = f"run `export {variable}=…`, or write the line {variable}=… into {dotenv}"
-        raise SettingsError(variable, "", f"is not set, and the feed {shown(feed)} needs an API key", hint)
+        raise _unset(variable, dotenv, f"the feed {shown(feed)} needs an API key")
     if not re.fullmatch(r"[!-~]+", key):
         raise SettingsError(variable, "", "holds a space or a character that no API key has", "copy the key once more")
     return Secret(key)
@@ -133,8 +132,7 @@ def _tokens(checked: Settings, variables: Mapping[str, str], dotenv: Path) -> di
         variable = token.token_env
         value = variables.get(variable, "").strip()
         if not value:
-            hint = f"run `export {variable}=…`, or write the line {variable}=… into {dotenv}"
-            raise SettingsError(variable, "", f"is not set, and [gateway.tokens.{name}] needs it", hint)
+            raise _unset(variable, dotenv, f"[gateway.tokens.{name}] needs it")
         if not _TOKEN.fullmatch(value):
             problem = "is no token (and is not repeated here)"
             raise SettingsError(variable, "", problem, "take 8 to 128 printable characters without spaces")
@@ -142,6 +140,11 @@ def _tokens(checked: Settings, variables: Mapping[str, str], dotenv: Path) -> di
             raise SettingsError(variable, "", "holds the token of another program", "give each its own")
         found[name] = value
     return {name: Secret(value) for name, value in found.items()}
+
+
+def _unset(variable: str, dotenv: Path, why: str) -> SettingsError:
+    hint = f"run `export {variable}=…`, or write the line {variable}=… into {dotenv}"
+    return SettingsError(variable, "", f"is not set, and {why}", hint)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

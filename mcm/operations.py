@@ -102,8 +102,7 @@ class Operations:
                 problem = f"copies = {how.copies}, but only {len(serving)} connections serve {topic.partition('.')[0]}"
                 raise UsageError(problem, "lower it, or add connections")
         self._change(self.live.subscribe(topics, how, self._configured()), f"subscribed {_named(topics)}")
-        unplaced = self._lines.carrying.plan.unplaced
-        return {"topics": topics, "unplaced": {topic: unplaced[topic] for topic in topics if topic in unplaced}}
+        return {"topics": topics, "unplaced": self._unplaced(topics)}
 
     def _unsubscribe(self, texts: Sequence[str]) -> object:
         topics = [self._topic(text) for text in texts]
@@ -119,8 +118,7 @@ class Operations:
         if wrong := [topic for topic in topics if not topic.startswith(f"{market}.")]:
             raise UsageError(f"{name} serves {market}, not {wrong[0]}", "name a connection of its market")
         self._change(self.live.move(topics, name), f"moved {_named(topics)} to {name}")
-        unplaced = self._lines.carrying.plan.unplaced
-        return {"topics": topics, "unplaced": {topic: unplaced[topic] for topic in topics if topic in unplaced}}
+        return {"topics": topics, "unplaced": self._unplaced(topics)}
 
     def _add_connection(self, fields: Mapping[str, object]) -> object:
         connection = check_connection(fields)
@@ -152,13 +150,17 @@ class Operations:
         topics = [self._topic(text) for text in texts]
         if self.leases.renew(holder, topics, time.monotonic()):
             self._configure(f"{holder} leased {_named(topics)}")
-        plan = self._lines.carrying.plan
-        return {"unplaced": {topic: plan.unplaced[topic] for topic in topics if topic in plan.unplaced}}
+        return {"unplaced": self._unplaced(topics)}
+
+    def _unplaced(self, topics: Sequence[str]) -> dict[str, str]:
+        """Those of *topics* that nobody can carry, with the reason."""
+        unplaced = self._lines.carrying.plan.unplaced
+        return {topic: unplaced[topic] for topic in topics if topic in unplaced}
 
     # --- names
 
     def _configured(self) -> list[str]:
-        return [f"{wish.market}.{wish.item}" for wish in wishes(self._configuration.settings)]
+        return [wish.topic for wish in wishes(self._configuration.settings)]
 
     def _connections(self) -> list[Connection]:
         return changes.connections(self._configuration.settings, self.live)

@@ -6,13 +6,12 @@ It reads no market data and imports neither aiohttp nor the workers, which it st
 import argparse
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -121,11 +120,11 @@ class Supervisor:
             settings.journal.retention_hours,
             settings.testing or Testing(),
         )
-        return self._recipe(ROUTER, "workers.router", first, restart.ROUTER)
+        return self._recipe(ROUTER, "workers.router", lambda: first, restart.ROUTER)
 
     def _replay_recipe(self) -> Recipe:
         first = ReplaySettings(str(self._configuration.run_dir))
-        return self._recipe(REPLAY, "workers.replay", first, restart.SERVICE)
+        return self._recipe(REPLAY, "workers.replay", lambda: first, restart.SERVICE)
 
     def _gateway_recipe(self) -> Recipe:
         configuration = self._configuration
@@ -137,8 +136,7 @@ class Supervisor:
         def first() -> GatewaySettings:
             return GatewaySettings(str(configuration.run_dir), self._gateway_address, tokens)
 
-        recipe = self._recipe(GATEWAY, "workers.gateway", first(), restart.SERVICE)
-        return dataclasses.replace(recipe, settings=first)
+        return self._recipe(GATEWAY, "workers.gateway", first, restart.SERVICE)
 
     def _backfill_recipe(self) -> Recipe:
         configuration = self._configuration
@@ -152,7 +150,7 @@ class Supervisor:
             delay_s=DELAYED_S if settings.upstream.feed == "delayed" else 0.0,
             testing=settings.testing or Testing(),
         )
-        return self._recipe(BACKFILL, "workers.backfill", first, restart.SERVICE)
+        return self._recipe(BACKFILL, "workers.backfill", lambda: first, restart.SERVICE)
 
     def _rest_url(self) -> str | None:
         """Where the past is asked for: the simulator's own, the configured one; None where there is none."""
@@ -169,12 +167,12 @@ class Supervisor:
     def _simulator_recipe(self) -> Recipe:
         wish = self._configuration.settings.simulator
         first = SimulatorSettings(wish.seed, wish.ticks_per_s, wish.port, wish.orders_port, wish.cap)
-        return self._recipe(SIMULATOR, "mcm.simulator", first, restart.SERVICE)
+        return self._recipe(SIMULATOR, "mcm.simulator", lambda: first, restart.SERVICE)
 
-    def _recipe(self, name: str, module: str, first: Down, policy: restart.Policy) -> Recipe:
+    def _recipe(self, name: str, module: str, first: Callable[[], Down], policy: restart.Policy) -> Recipe:
         return Recipe(
             module=module,
-            settings=lambda: first,
+            settings=first,
             policy=policy,
             log_path=log_path(self._configuration.run_dir, name),
             hidden=(self._configuration.settings.account.api_key_env, *self._token_variables()),

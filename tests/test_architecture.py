@@ -49,11 +49,13 @@ LAYERS: dict[str, set[str]] = {
         "mcm.locks", "mcm.subscriber",
     },
     "mcm.compat": {
-        "mcm", "mcm.compat", "mcm.core", "mcm.bus", "mcm.client", "mcm.locks", "mcm.runtime", "mcm.subscriber",
+        "mcm", "mcm.compat", "mcm.core", "mcm.bus", "mcm.client", "mcm.lazily", "mcm.locks", "mcm.runtime",
+        "mcm.subscriber",
     },
     "mcm.compat.child": {"mcm.runtime", "mcm.supervisor"},
     "mcm.__main__": {"mcm.cli"},
-    "mcm": {"mcm.core", "mcm.compat", "mcm.subscriber"},
+    "mcm.lazily": set(),
+    "mcm": {"mcm.core", "mcm.compat", "mcm.lazily", "mcm.subscriber"},
     "workers.gateway": {"mcm.core", "mcm.runtime", "mcm.client", "mcm.subscriber"},
     "workers": {
         "workers", "mcm.core", "mcm.bus", "mcm.journal", "mcm.journaling", "mcm.links", "mcm.outlet",

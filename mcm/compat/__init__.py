@@ -6,6 +6,8 @@ a running one) and call back.  Light to import, because the process that they st
 
 from typing import TYPE_CHECKING
 
+from mcm.lazily import attributes
+
 if TYPE_CHECKING:
     from mcm.compat.client import MassiveWebSocketClient
     from mcm.compat.connections import ConnectionInfo
@@ -22,10 +24,4 @@ _WHERE = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Load what is named when it is first used."""
-    if name not in _WHERE:
-        raise AttributeError(f"module 'mcm.compat' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
-
-    return getattr(import_module(_WHERE[name]), name)
+__getattr__ = attributes(__name__, _WHERE)

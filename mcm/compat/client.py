@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mcm.compat.manager import MultiConnectionManager, OnStatus, OnTick
-from mcm.core.compat_config import ACCOUNT_CONNECTIONS, texts
+from mcm.core.compat_config import ACCOUNT_CONNECTIONS
 
 __all__ = ["MassiveWebSocketClient"]
 
@@ -45,11 +45,11 @@ class MassiveWebSocketClient:
 
     def subscribe(self, tickers: list[str] | str) -> bool:
         """Have these carried; ``T.AAPL`` names its channel."""
-        return self._manager.subscribe(list(texts(tickers)))
+        return self._manager.subscribe(tickers)
 
     def unsubscribe(self, tickers: list[str] | str) -> bool:
         """Have these carried no more."""
-        return self._manager.unsubscribe(list(texts(tickers)))
+        return self._manager.unsubscribe(tickers)
 
     def is_connected(self) -> bool:
         """Whether it is."""

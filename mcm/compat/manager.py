@@ -206,7 +206,7 @@ class MultiConnectionManager:
 
     # --- subscriptions
 
-    def subscribe(self, tickers: list[str]) -> bool:
+    def subscribe(self, tickers: Iterable[str]) -> bool:
         """Have these carried, on the configured channels; ``T.AAPL`` names its own.
 
         What is subscribed already stays where it is.  False if one cannot be, or if there is no connection: it is
@@ -257,7 +257,7 @@ class MultiConnectionManager:
     def _owner_of(self, topic: str) -> str | None:
         return self.ticker_to_connection.get(_symbol(topic))
 
-    def unsubscribe(self, tickers: list[str]) -> bool:
+    def unsubscribe(self, tickers: Iterable[str]) -> bool:
         """Have these carried no more, on any channel; of ``T.AAPL`` only that one."""
         self._check_process()
 

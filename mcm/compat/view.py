@@ -1,5 +1,6 @@
 """One connection of several, as if it were a client of its own: ``connections["connection_1"].client``."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 __all__ = ["ConnectionView"]
@@ -8,8 +9,8 @@ __all__ = ["ConnectionView"]
 class _Manager(Protocol):
     """What a view needs of its manager."""
 
-    def subscribe_tickers(self, tickers: list[str], connection_id: str | None = None) -> bool: ...
-    def unsubscribe(self, tickers: list[str]) -> bool: ...
+    def subscribe_tickers(self, tickers: Iterable[str], connection_id: str | None = None) -> bool: ...
+    def unsubscribe(self, tickers: Iterable[str]) -> bool: ...
     def get_connection_tickers(self, connection_id: str) -> set[str]: ...
     def is_connection_connected(self, connection_id: str) -> bool: ...
     def pause_connection(self, connection_id: str) -> bool: ...
@@ -33,12 +34,11 @@ class ConnectionView:
 
     def subscribe(self, tickers: list[str] | str) -> bool:
         """Have these carried by this connection."""
-        wanted = [tickers] if isinstance(tickers, str) else list(tickers)
-        return self._manager.subscribe_tickers(wanted, self.connection_id)
+        return self._manager.subscribe_tickers(tickers, self.connection_id)
 
     def unsubscribe(self, tickers: list[str] | str) -> bool:
         """Have these carried no more."""
-        return self._manager.unsubscribe([tickers] if isinstance(tickers, str) else list(tickers))
+        return self._manager.unsubscribe(tickers)
 
     def is_connected(self) -> bool:
         """Whether this one is."""

@@ -152,7 +152,7 @@ class Acceptance:
                 case LineMark(line):
                     self._tell(Ended(line), record)
                 case TopicMark(line, topics):
-                    items = [topic.encode() for topic in topics if arbiter.lines_of(topic.encode())]
+                    items = [item for item in map(str.encode, topics) if arbiter.lines_of(item)]
                     if items:
                         self._tell(Rejoined(line, items), record)
                 case CoverChange(topics, lines, carried_by):

@@ -40,6 +40,11 @@ class Wish(NamedTuple):
     copies: int = 1
     tier: str | None = None
 
+    @property
+    def topic(self) -> str:
+        """Such as ``stocks.T.AAPL``."""
+        return f"{self.market}.{self.item}"
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -5,7 +5,7 @@ are those of massive-protocol.md; where no capture is known, the text is ours.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -13,9 +13,8 @@ from msgspec import json
 
 from mcm.core.control import GatewayToken
 from mcm.core.errors import BadTopic
-from mcm.core.markets import MARKETS
 from mcm.core.massive import Status
-from mcm.core.topics import WILDCARD, parse_item
+from mcm.core.topics import allows, parse_item
 
 __all__ = [
     "AUTH_TIMEOUT",
@@ -29,8 +28,6 @@ __all__ = [
     "Leave",
     "Say",
     "Step",
-    "allows",
-    "is_pattern",
 ]
 
 # Path → market (section 1.2); the venues of futures cannot be told apart by their symbols, and share one stream.
@@ -87,30 +84,6 @@ class Gate:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-def is_pattern(text: str) -> bool:
-    """Whether *text* can stand in the ``topics`` of a token: ``*``, ``stocks.*``, ``stocks.T.*``, ``stocks.T.AAPL``."""
-    market, _, rest = text.partition(".")
-    channel, _, symbol = rest.partition(".")
-    if text == WILDCARD or market not in MARKETS:
-        return text == WILDCARD
-    if WILDCARD in {rest, symbol}:
-        return rest == WILDCARD or channel in MARKETS[market].channels
-    try:
-        parse_item(market, rest)
-    except BadTopic:
-        return False
-    return True
-
-
-def allows(patterns: Iterable[str], topic: str) -> bool:
-    """Whether *topic* is, as a whole, among what *patterns* allow."""
-    market, channel, symbol = topic.split(".", 2)
-    return any(
-        one in {WILDCARD, f"{market}.{WILDCARD}", f"{market}.{channel}.{WILDCARD}", f"{market}.{channel}.{symbol}"}
-        for one in patterns
-    )
 
 
 # --- the conversation -----------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ class Live(msgspec.Struct, frozen=True, omit_defaults=True):
         present = {connection.name for connection in settings.connections if connection.enabled}
         added = tuple(one for one in self.added if one.name not in present)
         names = present | {one.name for one in added}
-        in_file = {f"{wish.market}.{wish.item}" for wish in wishes(settings)}
+        in_file = {wish.topic for wish in wishes(settings)}
         plain = Subscription()
         return msgspec.structs.replace(
             self,
@@ -142,7 +142,7 @@ def connections(settings: Settings, live: Live) -> list[Connection]:
 def wanted(settings: Settings, live: Live, leased: Iterable[str] = ()) -> list[Wish]:
     """Everything that is wanted: the watchlists, what was changed by hand, and what programs have leased."""
     names = {connection.name for connection in connections(settings, live)}
-    found = {f"{wish.market}.{wish.item}": wish for wish in wishes(settings)}
+    found = {wish.topic: wish for wish in wishes(settings)}
     for topic in live.unsubscribed:
         found.pop(topic, None)
     for topic, how in live.subscribed.items():

@@ -9,9 +9,10 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mcm.core import gatekeeping, massive
+from mcm.core import massive
 from mcm.core.errors import UsageError
 from mcm.core.markets import MARKETS
+from mcm.core.topics import is_pattern
 
 __all__ = [
     "SIMULATOR",
@@ -132,7 +133,7 @@ def token_variable(value: str) -> None:
 
 def token_topic(value: str) -> None:
     """What a token of the gateway allows."""
-    if not gatekeeping.is_pattern(value):
+    if not is_pattern(value):
         raise UsageError(f"{shown(value)} allows nothing", 'write "stocks.T.AAPL", "stocks.T.*", "stocks.*" or "*"')
 
 

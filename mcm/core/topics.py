@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mcm.core.errors import BadTopic
 from mcm.core.markets import MARKETS
 
-__all__ = ["Topic", "parse_item", "parse_topic", "prefixes"]
+__all__ = ["Topic", "allows", "is_pattern", "parse_item", "parse_topic", "prefixes"]
 
 WILDCARD = "*"
 # What a symbol may never hold: it would break the vendor's list syntax or the wire's topic terminator.
@@ -98,3 +98,27 @@ def _prefixes_of(text: str) -> Iterator[bytes]:
         for market in MARKETS.values():
             for channel in market.channels:
                 yield f"{market.name}.{channel}.{text}".encode() + b"\0"
+
+
+def is_pattern(text: str) -> bool:
+    """Whether *text* names some topics as a whole: ``*``, ``stocks.*``, ``stocks.T.*``, ``stocks.T.AAPL``."""
+    market, _, rest = text.partition(".")
+    channel, _, symbol = rest.partition(".")
+    if text == WILDCARD or market not in MARKETS:
+        return text == WILDCARD
+    if WILDCARD in {rest, symbol}:
+        return rest == WILDCARD or channel in MARKETS[market].channels
+    try:
+        parse_item(market, rest)
+    except BadTopic:
+        return False
+    return True
+
+
+def allows(patterns: Iterable[str], topic: str) -> bool:
+    """Whether *topic* is, as a whole, among what *patterns* allow."""
+    market, channel, symbol = topic.split(".", 2)
+    return any(
+        one in {WILDCARD, f"{market}.{WILDCARD}", f"{market}.{channel}.{WILDCARD}", f"{market}.{channel}.{symbol}"}
+        for one in patterns
+    )

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from mcm.core import gatekeeping
 from mcm.core.control import GatewayToken
-from mcm.core.gatekeeping import Conversation, End, Gate, Hear, Leave, Say, Step, allows, is_pattern
+from mcm.core.gatekeeping import Conversation, End, Gate, Hear, Leave, Say, Step
+from mcm.core.topics import allows, is_pattern
 
 ALICE = GatewayToken("alice-secret", "alice", ("stocks.T.*", "stocks.Q.AAPL"))
 

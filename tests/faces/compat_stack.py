@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import pytest
 
 from mcm.core.compat_ticks import TickData
 from mcm.simulator.launch import Simulator
-from tests.processes.stack import wait_until
+from tests.processes.stack import end_all, processes_with, wait_until
 
 __all__ = ["MARK", "Heard", "Place", "Trade", "config_for", "sent", "settled"]
 
@@ -40,12 +39,7 @@ class Place:
 
     def processes(self) -> dict[int, str]:
         """All that inherited the environment of this test; the test's own process began before it."""
-        found = {}
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError):
-                if f"{MARK}={self._mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
+        return processes_with(f"{MARK}={self._mark}")
 
     def run_dirs(self) -> list[Path]:
         """Those that were made and are not removed."""
@@ -68,9 +62,7 @@ class Place:
                 process.kill()
 
     def end(self) -> None:
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end_all(self.processes())
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

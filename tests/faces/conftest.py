@@ -1,19 +1,14 @@
 """What programs that know nothing of mcm see: the faces, against real processes with the simulator as the vendor."""
 
 import contextlib
-import os
-import shutil
-import signal
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from mcm.simulator.launch import launch
 from tests.faces.gateway import EVERY_MARKET, TICKS_PER_S, GatewayProcess, Program, Scene
 from tests.processes.conftest import mcm, start, vendor
-from tests.processes.stack import Mcm
+from tests.processes.stack import somewhere
 
 __all__ = ["mcm", "start", "vendor"]  # fixtures of the whole, used here, too
 
@@ -21,27 +16,21 @@ __all__ = ["mcm", "start", "vendor"]  # fixtures of the whole, used here, too
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
     """A vendor and an mcm with a line for every market and the gateway on a free port; for all tests of a module."""
-    folder = Path(tempfile.mkdtemp(prefix="mcm-", dir="/tmp"))
-    stack = Mcm(folder)
-    with launch("--ticks-per-s", str(TICKS_PER_S), "--minute-bars-every-s", "0.5") as simulator:
-        try:
-            stack.config.write_text(
-                EVERY_MARKET.format(feed=f"ws://127.0.0.1:{simulator.port}", rest_url=simulator.rest_url)
-            )
-            started = stack.cli("start", "--detach", "--config", str(stack.config))
-            assert started.returncode == 0, started.stderr + stack.logs()
-            status = stack.wait(
-                lambda status: status.gateway is not None and status.gateway.is_open,
-                because="it lets clients in",
-            )
-            assert status.gateway is not None
-            yield Scene(simulator, stack, status.gateway.address)
-        finally:
-            stack.end()
-            for pid in stack.processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            shutil.rmtree(folder, ignore_errors=True)
+    with (
+        launch("--ticks-per-s", str(TICKS_PER_S), "--minute-bars-every-s", "0.5") as simulator,
+        somewhere() as stack,
+    ):
+        stack.config.write_text(
+            EVERY_MARKET.format(feed=f"ws://127.0.0.1:{simulator.port}", rest_url=simulator.rest_url)
+        )
+        started = stack.cli("start", "--detach", "--config", str(stack.config))
+        assert started.returncode == 0, started.stderr + stack.logs()
+        status = stack.wait(
+            lambda status: status.gateway is not None and status.gateway.is_open,
+            because="it lets clients in",
+        )
+        assert status.gateway is not None
+        yield Scene(simulator, stack, status.gateway.address)
 
 
 @pytest.fixture

@@ -1,36 +1,23 @@
 """The whole of mcm as real processes, with the simulator as the vendor; whatever a test starts ends with it."""
 
 import contextlib
-import os
-import shutil
-import signal
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from xprocess import ProcessStarter, XProcess
 
 from mcm.simulator.launch import Simulator, launch
 from tests.processes.judge import Collector
-from tests.processes.stack import NO_FACES, THREE_LINES, Mcm, Start
+from tests.processes.stack import NO_FACES, THREE_LINES, Mcm, Start, somewhere
 
 
 @pytest.fixture
 def mcm() -> Iterator[Mcm]:
     """A folder with room for a configuration and a run directory; nothing runs yet."""
-    folder = Path(tempfile.mkdtemp(prefix="mcm-", dir="/tmp"))  # short, for the sake of ipc paths
-    stack = Mcm(folder)
-    try:
-        yield stack
-    finally:
-        stack.end()
-        for pid in stack.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
+    with somewhere() as place:
+        yield place
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,7 +21,18 @@ from mcm.core.errors import McmError
 from mcm.core.status import Status
 from mcm.core.wire import Message
 
-__all__ = ["DEADLINE_S", "NO_FACES", "THREE_LINES", "Mcm", "Start", "Subscriber", "wait_until"]
+__all__ = [
+    "DEADLINE_S",
+    "NO_FACES",
+    "THREE_LINES",
+    "Mcm",
+    "Start",
+    "Subscriber",
+    "end_all",
+    "processes_with",
+    "somewhere",
+    "wait_until",
+]
 
 DEADLINE_S = 20.0
 
@@ -196,14 +209,37 @@ class Mcm:
 
     def processes(self) -> dict[int, str]:
         """Every process that was started for this run directory: pid → command line; the supervisor too."""
-        mark = f"XDG_RUNTIME_DIR={self.folder}".encode()
-        found = {}
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError):
-                pid = int(entry.name)
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found[pid] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        return found
+        return processes_with(f"XDG_RUNTIME_DIR={self.folder}")
+
+
+def processes_with(variable: str) -> dict[int, str]:
+    """Every process that has inherited this ``NAME=value``: pid → command line."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if variable.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
+
+
+def end_all(pids: Iterable[int]) -> None:
+    """``kill -9``; of what a test has started, by pid."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def somewhere() -> Iterator[Mcm]:
+    """A folder with room for a configuration and a run directory; whatever runs there ends with it."""
+    folder = Path(tempfile.mkdtemp(prefix="mcm-", dir="/tmp"))  # short, for the sake of ipc paths
+    mcm = Mcm(folder)
+    try:
+        yield mcm
+    finally:
+        mcm.end()
+        end_all(mcm.processes())
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 Start = Callable[..., Mcm]

@@ -5,10 +5,8 @@ import dataclasses
 import json
 import os
 import random
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +24,7 @@ from mcm.core.status import ConnectionStatus
 from mcm.simulator.launch import Simulator
 from mcm.simulator.report import ConnectionReport
 from tests.processes.judge import ALL_TOPICS, LINES, Balance, Key, Trial, balance, missed, received, say, settle
-from tests.processes.stack import Mcm, Start, wait_until
+from tests.processes.stack import Mcm, Start, somewhere, wait_until
 from tests.processes.test_matrix import FIRST_SEED, LOAD, TICKS_PER_S, Begin, begin, settings_for
 from workers.connection import PING_S
 
@@ -559,16 +557,8 @@ def test_a_slow_line_is_not_a_dead_one(behind: Callable[[], Behind], name: str) 
 @pytest.fixture
 def elsewhere() -> Iterator[Mcm]:
     """Another machine, as far as account locks go: its own run directory and XDG_RUNTIME_DIR."""
-    folder = Path(tempfile.mkdtemp(prefix="mcm-", dir="/tmp"))
-    mcm = Mcm(folder)
-    try:
-        yield mcm
-    finally:
-        mcm.end()
-        for pid in mcm.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
+    with somewhere() as place:
+        yield place
 
 
 def test_two_programs_on_an_account_that_is_too_small_come_to_rest(

@@ -1,0 +1,91 @@
+"""Carrying between the plan and the gaps: what a line was told to let go does not count there any more."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from mcm.carrying import Carrying
+from mcm.core.assignment import Wish
+from mcm.core.control import BatchesLost
+from mcm.core.gaps import GapClosed, GapOpened, GapRecord
+from mcm.core.settings import Connection
+from mcm.herald import Herald
+
+TOPIC = "stocks.T.AAPL"
+LINES = [Connection("primary"), Connection("secondary")]
+BOTH = ["primary", "secondary"]
+
+
+class Quiet:
+    """A herald whom the router has always heard."""
+
+    def __init__(self) -> None:
+        self.acknowledged, self.gaps = 10**6, list[GapRecord]()
+
+    @property
+    def next_number(self) -> int:
+        return 1
+
+    def say(self, *, gaps: Sequence[GapRecord] = (), **_: object) -> None:
+        self.gaps += gaps
+
+
+def carrying_on(line: str) -> tuple[Carrying, Quiet]:
+    """Two lines; *line* carries the topic, confirmed."""
+    herald = Quiet()
+    carrying = Carrying(cast("Herald", herald), tell=lambda _: None, closed=lambda *_: None)
+    pin(carrying, line)
+    carrying.confirmed(line, ["T.AAPL"], is_new_list=True)
+    return carrying, herald
+
+
+def pin(carrying: Carrying, line: str) -> None:
+    carrying.want(LINES, [Wish("stocks", "T.AAPL", line)], "manual")
+    carrying.replan(BOTH, "a test")
+    for _ in range(3):
+        carrying.turn(0.0, BOTH)
+
+
+def test_a_line_that_has_let_a_topic_go_is_no_reason_to_open_no_gap() -> None:
+    carrying, herald = carrying_on("primary")
+    pin(carrying, "secondary")
+    assert carrying.placement.carriers[TOPIC] == {"primary", "secondary"}, "made before it is broken"
+    carrying.confirmed("secondary", ["T.AAPL"], is_new_list=False)
+    carrying.turn(0.0, BOTH)
+    assert carrying.placement.carriers[TOPIC] == {"secondary"}
+
+    carrying.line_ended("secondary", "cut", since_ns=10**10, is_dead=False)
+
+    (gap,) = herald.gaps
+    assert isinstance(gap, GapOpened)
+    assert (gap.connection, gap.topics) == ("secondary", [TOPIC])
+
+
+def test_a_late_word_of_a_line_that_has_let_a_topic_go_closes_no_gap() -> None:
+    carrying, herald = carrying_on("primary")
+    carrying.line_ended("primary", "cut", since_ns=10**10, is_dead=False)
+
+    carrying.confirmed("secondary", ["T.AAPL"], is_new_list=True)
+    assert [type(gap) for gap in herald.gaps] == [GapOpened]
+
+    carrying.confirmed("primary", ["T.AAPL"], is_new_list=True)
+    assert [type(gap) for gap in herald.gaps] == [GapOpened, GapClosed]
+
+
+def test_batches_that_are_lost_are_no_gap_of_what_another_line_has() -> None:
+    carrying, herald = carrying_on("primary")
+    lost = BatchesLost("primary", 3, 10**10, 2 * 10**10)
+
+    carrying.batches_lost(lost)
+    opened, closed = herald.gaps
+    assert isinstance(opened, GapOpened)
+    assert isinstance(closed, GapClosed)
+    assert (opened.since_ns, closed.until_ns, closed.topics) == (10**10, 2 * 10**10, [TOPIC])
+
+    herald.gaps.clear()
+    carrying.want(LINES, [Wish("stocks", "T.AAPL", "primary", copies=2)], "manual")
+    carrying.replan(BOTH, "a test")
+    for _ in range(3):
+        carrying.turn(0.0, BOTH)
+    carrying.confirmed("secondary", ["T.AAPL"], is_new_list=True)
+    carrying.batches_lost(lost)
+    assert herald.gaps == []
