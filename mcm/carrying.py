@@ -18,6 +18,7 @@ from mcm.core.placement import TOPICS_PER_COVER, Cover, Placement
 from mcm.core.rebalancing import Shift, rebalance
 from mcm.core.settings import Connection
 from mcm.core.status import Moved, TopicStatus
+from mcm.core.topics import whole_channel
 from mcm.herald import Herald
 
 __all__ = ["Carrying", "Safety"]
@@ -26,6 +27,7 @@ log = logging.getLogger("mcm.supervisor")
 
 GAPS_REMEMBERED = 200
 MOVES_REMEMBERED = 10_000
+EXPOSED = "it changes between the whole channel and single symbols, and no other line can stand in"
 UNDER_WAY_NS = 10**9  # what was read last may have been on its way so long, and what followed it is missing
 
 
@@ -95,7 +97,12 @@ class Carrying:
         for line, items in self.plan.carries.items():
             for item in items:
                 desired[f"{self._markets[line]}.{item}"].append(line)
-        self.placement.desire(desired)
+        stand_ins: defaultdict[str, list[str]] = defaultdict(list)
+        for connection in self._connections:
+            if connection.name in available and connection.max_symbols is None:
+                stand_ins[connection.market].append(connection.name)
+        self.placement.desire(desired, stand_ins)
+        self._note(self.gaps.unwanted(self._wishes, until_ns=time.time_ns()))
 
     def folded(self, home: Plan, available: Collection[str]) -> Plan:
         """What each line carries where only these are available."""
@@ -152,8 +159,7 @@ class Carrying:
     def line_ended(self, line: str, reason: str, *, since_ns: int, is_dead: bool) -> None:
         """*line* receives nothing since *since_ns*; if its process *is_dead*, somebody else has to tell the router."""
         since_ns -= UNDER_WAY_NS
-        topics = set(self._confirmed.pop(line, {}))
-        alone = topics - self._carried_beside(line)
+        alone = self._alone(line, self._confirmed.pop(line, {}))
         self._note(self.gaps.line_ended(line, alone, since_ns=since_ns, reason=reason))
         if is_dead:
             self._herald.say(control=[LineMark(line)])
@@ -164,12 +170,13 @@ class Carrying:
         topics = {f"{self._markets[line]}.{item}" for item in self.items_of(line)} if line in self._markets else set()
         since_ns = lost.since_ns or lost.until_ns - UNDER_WAY_NS
         reason = f"{lost.batches:,} batches of its link are in no file"
-        alone = topics - self._carried_beside(line)
+        alone = self._alone(line, topics)
         self._note(self.gaps.lost(line, alone, since_ns=since_ns, until_ns=lost.until_ns, reason=reason))
 
-    def _carried_beside(self, line: str) -> set[str]:
-        """What lines other than *line* have confirmed."""
-        return set().union(*(topics for name, topics in self._confirmed.items() if name != line))
+    def _alone(self, line: str, topics: Collection[str]) -> list[str]:
+        """Those of *topics* that no line beside this one has confirmed, neither by themselves nor as a channel."""
+        beside = set[str]().union(*(confirmed for name, confirmed in self._confirmed.items() if name != line))
+        return [topic for topic in topics if topic not in beside and whole_channel(topic) not in beside]
 
     def unwatched(self, since_ns: int) -> None:
         """Mcm itself was killed at *since_ns*: until the lines are back, everything is missing."""
@@ -198,6 +205,9 @@ class Carrying:
             for topic in confirmed.keys() - held:  # told to let go, it does not count any more
                 del confirmed[topic]
             self._tell(line)
+        since_ns = time.time_ns() - UNDER_WAY_NS
+        for line, topics in changes.exposed.items():
+            self._note(self.gaps.line_ended(line, topics, since_ns=since_ns, reason=EXPOSED))
 
     def _cover(self, covers: Iterable[Cover]) -> None:
         notices = [
@@ -224,7 +234,7 @@ class Carrying:
     def why(self, topic: str) -> TopicStatus:
         """Everything about one topic: who carries it, since when, and why."""
         gap, wish = self.gaps.gap_of(topic), self._wishes.get(topic)
-        carriers = sorted(self.placement.carriers.get(topic, ()))
+        carriers = sorted(self.placement.lines_of(topic).items())
         return TopicStatus(
             topic=topic,
             is_wanted=wish is not None,
@@ -232,7 +242,7 @@ class Carrying:
             tier=wish.tier if wish is not None else None,
             pinned_to=wish.connection if wish is not None else None,
             home=sorted(self._lines_of(self.home, topic)),
-            carried_by={line: self._confirmed[line].get(topic) for line in carriers},
+            carried_by={line: self._confirmed[line].get(by) for line, by in carriers},
             ticks_per_s=self.rates.get(topic),
             strategy=self._strategy,
             trouble=self.placement.stuck.get(topic)
@@ -246,7 +256,12 @@ class Carrying:
 
     def _lines_of(self, plan: Plan, topic: str) -> list[str]:
         market, _, item = topic.partition(".")
-        return [line for line, items in plan.carries.items() if self._markets[line] == market and item in items]
+        found = {item, whole_channel(topic).partition(".")[2]}
+        return [
+            line
+            for line, items in plan.carries.items()
+            if self._markets[line] == market and not found.isdisjoint(items)
+        ]
 
     def safety(self, topic: str, live: Collection[str]) -> Safety:
         """Whether *topic* is carried by a *live* line, confirmed there, and in no open gap."""
@@ -254,10 +269,10 @@ class Carrying:
         if gap is not None:
             since = time.strftime("%H:%M:%S", time.localtime(gap.since_ns / 1e9))
             return Safety(False, f"missing since {since}: {gap.connection}, {gap.reason}")
-        carriers = self.placement.carriers.get(topic, frozenset())
+        carriers = self.placement.lines_of(topic)
         if not carriers:
             return Safety(False, self.plan.unplaced.get(topic, "nobody carries it"))
-        confirmed = [line for line in carriers if topic in self._confirmed[line]]
+        confirmed = [line for line, by in carriers.items() if by in self._confirmed[line]]
         if not confirmed:
             return Safety(False, f"{', '.join(sorted(carriers))} has not confirmed it")
         if not any(line in live for line in confirmed):

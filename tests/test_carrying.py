@@ -89,3 +89,65 @@ def test_batches_that_are_lost_are_no_gap_of_what_another_line_has() -> None:
     carrying.confirmed("secondary", ["T.AAPL"], is_new_list=True)
     carrying.batches_lost(lost)
     assert herald.gaps == []
+
+
+def alone(*wishes: Wish) -> tuple[Carrying, Quiet]:
+    """One line that carries these, confirmed."""
+    herald = Quiet()
+    carrying = Carrying(cast("Herald", herald), tell=lambda _: None, closed=lambda *_: None)
+    change(carrying, *wishes)
+    carrying.confirmed("primary", [wish.item for wish in wishes], is_new_list=True)
+    return carrying, herald
+
+
+def change(carrying: Carrying, *wishes: Wish) -> None:
+    carrying.want(LINES[:1], wishes, "manual")
+    carrying.replan(["primary"], "a test")
+    carrying.turn(0.0, ["primary"])
+
+
+def test_with_one_line_a_change_to_the_whole_channel_is_a_gap_until_it_is_confirmed() -> None:
+    carrying, herald = alone(Wish("stocks", "T.AAPL"))
+
+    change(carrying, Wish("stocks", "T.AAPL"), Wish("stocks", "T.*"))
+
+    (opened,) = herald.gaps
+    assert isinstance(opened, GapOpened)
+    assert opened.topics == [TOPIC]
+    assert carrying.items_of("primary") == {"T.*"}
+    assert not carrying.safety(TOPIC, ["primary"]).is_safe
+
+    carrying.confirmed("primary", ["T.*"], is_new_list=False)
+
+    closed = herald.gaps[-1]
+    assert isinstance(closed, GapClosed)
+    assert (closed.topics, closed.how) == ([TOPIC], "reconnected")
+    assert carrying.safety(TOPIC, ["primary"]) == (True, "live on primary")
+    assert carrying.why(TOPIC).carried_by.keys() == {"primary"}
+
+
+def test_a_gap_of_what_nobody_wants_any_more_is_over() -> None:
+    carrying, herald = alone(Wish("stocks", "T.AAPL"), Wish("stocks", "T.MSFT"))
+    carrying.line_ended("primary", "cut", since_ns=10**10, is_dead=False)
+
+    change(carrying, Wish("stocks", "T.MSFT"))
+
+    closed = herald.gaps[-1]
+    assert isinstance(closed, GapClosed)
+    assert (closed.topics, closed.how) == ([TOPIC], "no longer wanted")
+    assert carrying.gaps.gap_of(TOPIC) is None
+    assert carrying.gaps.gap_of("stocks.T.MSFT") is not None
+
+
+def test_a_line_that_ends_opens_no_gap_of_what_another_carries_with_its_whole_channel() -> None:
+    carrying, herald = carrying_on("primary")
+    carrying.want(LINES, [Wish("stocks", "T.AAPL", "primary", copies=2), Wish("stocks", "T.*", "secondary")], "manual")
+    carrying.replan(BOTH, "a test")
+    for _ in range(3):
+        carrying.turn(0.0, BOTH)
+    carrying.confirmed("secondary", ["T.*"], is_new_list=True)
+    assert carrying.items_of("primary") == {"T.AAPL"}, "the second copy"
+
+    carrying.line_ended("primary", "cut", since_ns=10**10, is_dead=False)
+
+    assert herald.gaps == []

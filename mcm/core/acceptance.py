@@ -152,7 +152,7 @@ class Acceptance:
                 case LineMark(line):
                     self._tell(Ended(line), record)
                 case TopicMark(line, topics):
-                    items = [item for item in map(str.encode, topics) if arbiter.lines_of(item)]
+                    items = [item for item in map(str.encode, topics) if arbiter.concerns(item)]
                     if items:
                         self._tell(Rejoined(line, items), record)
                 case CoverChange(topics, lines, carried_by):
@@ -168,9 +168,9 @@ class Acceptance:
         arbiter = self.arbiter
         match step:
             case Covered(items, lines, carried_by) if len(lines) > 1:
-                return [arbiter.cover(item, lines, record.monotonic_ns, carried_by) for item in items]
+                return [arbiter.cover(items, lines, record.monotonic_ns, carried_by)]
             case Covered(items):
-                return [arbiter.uncover(item) for item in items]
+                return [arbiter.uncover(items)]
             case Ended(line):
                 return [arbiter.line_gap(line)]
             case Rejoined(line, items):

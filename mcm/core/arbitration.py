@@ -759,23 +759,31 @@ class Arbiter:
 
     # --- cover ---
 
-    def cover(self, item: bytes, lines: Collection[str], stamp_ns: int, carried_by: Collection[str] = ()) -> Verdict:
-        """*item*, a topic or a wildcard, is carried by *lines*; say so before the second of them subscribes.
+    def cover(
+        self, items: Iterable[bytes], lines: Collection[str], stamp_ns: int, carried_by: Collection[str] = ()
+    ) -> Verdict:
+        """*items*, topics or wildcards, are carried by *lines*; say so before the second of them subscribes.
 
-        Those of *carried_by* publish it already, so that the others are compared with them from the start.  Fewer
+        Those of *carried_by* publish them already, so that the others are compared with them from the start.  Fewer
         lines than before may end the cover of topics: what was held there is in the verdict.
         """
-        self._cover.put(item, lines, stamp_ns, carried_by)
+        for item in items:
+            self._cover.put(item, lines, stamp_ns, carried_by)
         return self._drop_uncovered()
 
-    def uncover(self, item: bytes) -> Verdict:
-        """Take back what was said of *item*; what was held on topics that are no longer covered is in the verdict."""
-        self._cover.remove(item)
+    def uncover(self, items: Iterable[bytes]) -> Verdict:
+        """Take back what was said of *items*; what was held on topics that are no longer covered is in the verdict."""
+        for item in items:
+            self._cover.remove(item)
         return self._drop_uncovered()
 
     def lines_of(self, topic: bytes) -> frozenset[str]:
         """The lines of a covered topic; empty, so false, for all others, which need no arbitration."""
         return self._cover.lines_of(topic)
+
+    def concerns(self, item: bytes) -> bool:
+        """Whether *item*, a topic or a wildcard, has to do with what is covered."""
+        return bool(self._cover.items_of(item) or self._cover.lines_of(item))
 
     def _drop_uncovered(self) -> Verdict:
         verdict = Verdict()

@@ -433,7 +433,7 @@ class _Market:
         """Which items *line* would have to give up for this one, all of them less important; empty when it cannot."""
         found: list[str] = []
         if line.max_symbols is not None and symbol_of(item) not in line.symbols:
-            found = self._last(line, "", self._ranks[item])
+            found = self._last(line, "", self._ranks[item]) if symbol_of(item) != WILDCARD else []
             if not found:
                 return []
         channel = channel_of(item)

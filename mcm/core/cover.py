@@ -54,10 +54,17 @@ class Cover:
                 self._records[item] = msgspec.structs.replace(record, carried_by=record.carried_by - {line})
 
     def gap_of(self, line: str, item: bytes) -> None:
-        """*line* has a gap on this item alone."""
-        record = self._records.get(item)
-        if record is not None and line in record.carried_by:
-            self._records[item] = msgspec.structs.replace(record, carried_by=record.carried_by - {line})
+        """*line* has a gap on this item alone; on a wildcard, on all items of its channel."""
+        for one in self.items_of(item):
+            record = self._records[one]
+            if line in record.carried_by:
+                self._records[one] = msgspec.structs.replace(record, carried_by=record.carried_by - {line})
+
+    def items_of(self, item: bytes) -> list[bytes]:
+        """The covered items that *item* is of: itself, and for a wildcard those of its channel."""
+        if item.endswith(b".*"):
+            return [one for one in self._records if one.startswith(item[:-1])]
+        return [item] if item in self._records else []
 
     def lines_of(self, topic: bytes) -> frozenset[str]:
         """The lines that carry *topic* if they are two or more, else none."""

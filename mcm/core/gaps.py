@@ -5,10 +5,12 @@ line ends, and closed topic by topic when a line confirms the topic again.  Reco
 journaled like ticks, so that they survive every kill.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
+
+from mcm.core.topics import whole_channel
 
 __all__ = ["GAP_TOPIC", "GapClosed", "GapOpened", "GapRecord", "GapRepaired", "Gaps", "OpenGap"]
 
@@ -32,7 +34,8 @@ class GapOpened(_Event, tag="gap_opened", frozen=True):
 class GapClosed(_Event, tag="gap_closed", frozen=True):
     """Topics are carried again from *until_ns* on, by *connection*.
 
-    *how* is ``reconnected``, ``other line``, or ``went on`` where only what it read had been lost.
+    *how* is ``reconnected``, ``other line``, ``no longer wanted``, or ``went on`` where only what it read had been
+    lost.
     """
 
     id: str
@@ -97,17 +100,35 @@ class Gaps:
         return [GapOpened(gap.id, connection, reason, since_ns, missing)]
 
     def carried(self, connection: str, topics: Iterable[str], *, until_ns: int) -> list[GapRecord]:
-        """A line has confirmed *topics*: they are no longer missing."""
+        """A line has confirmed *topics*: they are no longer missing; of a wildcard, neither are its single topics."""
         confirmed = set(topics)
+        wildcards = {topic for topic in confirmed if topic == whole_channel(topic)}
         records: list[GapRecord] = []
         for gap in list(self.open.values()):
-            if closed := sorted(gap.topics & confirmed):
-                gap.topics.difference_update(closed)
-                how = "reconnected" if connection == gap.connection else "other line"
-                records.append(GapClosed(gap.id, connection, gap.since_ns, until_ns, how, closed))
-            if not gap.topics:
-                del self.open[gap.id]
+            closed = gap.topics & confirmed
+            if wildcards:
+                closed |= {topic for topic in gap.topics if whole_channel(topic) in wildcards}
+            how = "reconnected" if connection == gap.connection else "other line"
+            records += self._close(gap, closed, connection, until_ns, how)
         return records
+
+    def unwanted(self, wanted: Container[str], *, until_ns: int) -> list[GapRecord]:
+        """What is in no gap any more, because from *until_ns* on nobody wants it, neither it nor its channel."""
+        records: list[GapRecord] = []
+        for gap in list(self.open.values()):
+            left = {topic for topic in gap.topics if topic not in wanted and whole_channel(topic) not in wanted}
+            records += self._close(gap, left, gap.connection, until_ns, "no longer wanted")
+        return records
+
+    def _close(
+        self, gap: OpenGap, topics: Collection[str], connection: str, until_ns: int, how: str
+    ) -> list[GapRecord]:
+        if not topics:
+            return []
+        gap.topics.difference_update(topics)
+        if not gap.topics:
+            del self.open[gap.id]
+        return [GapClosed(gap.id, connection, gap.since_ns, until_ns, how, sorted(topics))]
 
     def lost(
         self, connection: str, topics: Iterable[str], *, since_ns: int, until_ns: int, reason: str
@@ -124,5 +145,8 @@ class Gaps:
         ]
 
     def gap_of(self, topic: str) -> OpenGap | None:
-        """The open gap that *topic* is missing in; None where it is carried."""
-        return next((gap for gap in self.open.values() if topic in gap.topics), None)
+        """The open gap that *topic* is missing in, by itself or with its channel; None where it is carried."""
+        if not self.open:
+            return None
+        names = {topic, whole_channel(topic)}
+        return next((gap for gap in self.open.values() if not names.isdisjoint(gap.topics)), None)

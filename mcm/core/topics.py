@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mcm.core.errors import BadTopic
 from mcm.core.markets import MARKETS
 
-__all__ = ["Topic", "allows", "is_pattern", "parse_item", "parse_topic", "prefixes"]
+__all__ = ["Topic", "allows", "is_pattern", "parse_item", "parse_topic", "prefixes", "whole_channel"]
 
 WILDCARD = "*"
 # What a symbol may never hold: it would break the vendor's list syntax or the wire's topic terminator.
@@ -51,6 +51,12 @@ def parse_topic(text: str) -> Topic:
     if not dot or market not in MARKETS:
         raise BadTopic(f"{text!r} is no topic", f"write MARKET.CHANNEL.SYMBOL, with a market of {', '.join(MARKETS)}")
     return parse_item(market, item)
+
+
+def whole_channel(topic: str) -> str:
+    """The wildcard that carries *topic* as well, such as ``stocks.T.*``; of a wildcard, itself."""
+    market, channel, _ = topic.split(".", 2)
+    return f"{market}.{channel}.{WILDCARD}"
 
 
 def check_symbol(symbol: str) -> None:

@@ -33,7 +33,7 @@ class Judge(Protocol):
 
 def covered() -> Arbiter:
     arbiter = Arbiter()
-    arbiter.cover(b"stocks.T.*", LINES, 0)
+    arbiter.cover([b"stocks.T.*"], LINES, 0)
     return arbiter
 
 
@@ -673,7 +673,7 @@ def test_a_single_line_that_reconnects_goes_on_at_once() -> None:
 
 def test_what_a_line_published_before_the_cover_is_not_published_by_the_next() -> None:
     arbiter = Arbiter()
-    arbiter.cover(TOPIC, ["A", "B"], S, carried_by=["A"])
+    arbiter.cover([TOPIC], ["A", "B"], S, carried_by=["A"])
 
     held = arbiter.feed("B", TOPIC, [b"before", b"x", b"y"], S)
     arbiter.feed("A", TOPIC, [b"x", b"y", b"z"], S)
@@ -697,7 +697,7 @@ def test_what_is_held_passes_when_the_cover_is_taken_back() -> None:
     arbiter = spliced("A")
     arbiter.feed("B", TOPIC, [b"c", b"d"], S)
 
-    assert events_of(arbiter.uncover(b"stocks.T.*")) == [("B", b"d")]
+    assert events_of(arbiter.uncover([b"stocks.T.*"])) == [("B", b"d")]
     assert events_of(arbiter.feed("B", TOPIC, [b"d"], S)) == [("B", b"d")]
 
 

@@ -391,3 +391,13 @@ def test_many_topics_are_all_carried_and_evenly(strategy: str) -> None:
     assert numbers["c"] == 0
     assert min(numbers["a"], numbers["b"]) > 2_700
     assert numbers.total() == 6_000
+
+
+def test_a_whole_channel_never_displaces_others_from_a_line_that_has_a_limit() -> None:
+    lines = [A, Connection(name="b", max_symbols=2), Connection(name="c", tiers=("gold",))]
+    wanted = [Wish("stocks", "T.S"), Wish("stocks", "T.T", copies=2), Wish("stocks", "T.*", tier="gold")]
+
+    result = plan(lines, wanted, strategy="manual", available=["b"])
+
+    assert result.carries["b"] == ("T.S", "T.T")
+    assert "max_symbols" in result.unplaced["stocks.T.*"]

@@ -244,6 +244,44 @@ def test_of_a_killed_single_line_only_the_named_gap_is_missing(scene: Callable[.
     assert here.assert_perfect(has_gaps=True) > 0, "the kill has cost something"
 
 
+# --- a whole channel beside single symbols ---
+
+
+def change_to_the_whole_channel_and_back(here: Scene) -> None:
+    """Subscribe everything, and take it back."""
+    assert here.mcm.cli("subscribe", "T.*").stdout == "subscribed T.*\n"
+    here.mcm.wait(
+        lambda status: (
+            sum(line.wanted for line in status.connections.values()) == 1
+            and all(line.confirmed == line.wanted for line in status.connections.values())
+        ),
+        because="one line carries the whole channel, and nobody a single symbol of it",
+    )
+    here.collector.wait_for_more(TICKS_PER_S)
+    with Control(here.mcm.run_dir) as control:
+        assert control.why(SYMBOLS[0])[0].carried_by.keys() <= here.mcm.status().connections.keys()
+    assert here.mcm.cli("unsubscribe", "T.*").stdout == "unsubscribed T.*\n"
+    here.wait_moved()
+    here.collector.wait_for_more(TICKS_PER_S)
+
+
+def test_a_whole_channel_takes_over_and_gives_back_and_no_tick_is_missed(scene: Callable[..., Scene]) -> None:
+    here = scene("primary", "secondary")
+
+    change_to_the_whole_channel_and_back(here)
+
+    here.assert_perfect()
+
+
+def test_with_one_line_what_a_change_to_the_whole_channel_costs_is_named(scene: Callable[..., Scene]) -> None:
+    here = scene("primary")
+
+    change_to_the_whole_channel_and_back(here)
+
+    here.assert_perfect(has_gaps=True)
+    assert len(here.collector.gaps) > 0
+
+
 # --- F42: moves, rebalance and reload during F1 to F4 ---
 
 
