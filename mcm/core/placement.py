@@ -67,6 +67,7 @@ class _Turn:
     covers: dict[str, tuple[frozenset[str], frozenset[str]]] = field(default_factory=dict)  # topic → see Cover
     lines: set[str] = field(default_factory=set)
     exposed: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    tried: set[tuple[str, str]] = field(default_factory=set)  # wildcard and line of an exchange
 
 
 @dataclass
@@ -294,6 +295,9 @@ class Placement:
     def _exchange(self, topic: str, line: str, turn: _Turn) -> None:
         """Have *line* carry the channel in the other way, if all that is wanted of it is carried meanwhile."""
         whole = whole_channel(topic)
+        if (whole, line) in turn.tried:
+            return  # it is the same for all single topics
+        turn.tried.add((whole, line))
         leaving = self._instead_of(topic, line)
         if topic == whole:
             coming, concerned = [topic], leaving
