@@ -107,7 +107,9 @@ class Carrying:
     def folded(self, home: Plan, available: Collection[str]) -> Plan:
         """What each line carries where only these are available."""
         wanted = list(self._wishes.values())
-        return assignment.fold(home, self._connections, wanted, available=available, previous=self.plan)
+        return assignment.fold(
+            home, self._connections, wanted, available=available, previous=self.plan, rates=self.rates
+        )
 
     def difference(self, other: Plan, connections: Sequence[Connection] = ()) -> Difference:
         """From the present homes to those of another plan."""

@@ -151,3 +151,16 @@ def test_a_line_that_ends_opens_no_gap_of_what_another_carries_with_its_whole_ch
     carrying.line_ended("primary", "cut", since_ns=10**10, is_dead=False)
 
     assert herald.gaps == []
+
+
+def test_what_a_line_leaves_behind_is_shared_out_by_what_was_measured() -> None:
+    herald = Quiet()
+    carrying = Carrying(cast("Herald", herald), tell=lambda _: None, closed=lambda *_: None)
+    lines = [*LINES, Connection("tertiary")]
+    wishes = [Wish("stocks", f"T.{symbol}", "primary") for symbol in "ABCD"]
+    carrying.want(lines, wishes, "load-balanced")
+    carrying.measured("primary", {"T.A": 900.0, "T.B": 300.0, "T.C": 300.0, "T.D": 300.0})
+
+    carrying.replan(["secondary", "tertiary"], "primary is gone")
+
+    assert sorted(map(len, carrying.plan.carries.values())) == [0, 1, 3]
