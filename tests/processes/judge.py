@@ -144,8 +144,9 @@ def sent_to_lines(simulator: Simulator, topic: str) -> list[list[Key]]:
 def settle(simulator: Simulator, collector: Collector, *topics: str) -> None:
     """Stop the tape and wait until its last event of every topic has been delivered."""
     simulator.remote.pause()
-    report = simulator.remote.report()
-    last = {topic: keys_of(simulator.remote.tape(topic, report.topics[topic].count))[0] for topic in topics}
+    ticked = simulator.remote.report().topics
+    counts = {topic: ticked[topic].count for topic in topics}
+    last = {topic: keys_of(simulator.remote.tape(topic, count, count))[0] for topic, count in counts.items()}
     wait_until(
         lambda: all(collector.delivered[topic][-1:] == [key] for topic, key in last.items()),
         because="the last event of every topic is delivered",

@@ -18,7 +18,7 @@ def test_every_event_that_the_vendor_sent_arrives_once_and_in_order(three_lines:
     wait_until(lambda: all(subscriber.count(topic) > 100 for topic in topics), because="ticks of every line come")
     simulator.remote.pause()
     sent = simulator.remote.report().topics
-    last = {topic: simulator.remote.tape(topic, sent[topic].count)[0] for topic in topics}
+    last = {topic: simulator.remote.tape(topic, sent[topic].count, sent[topic].count)[0] for topic in topics}
     wait_until(
         lambda: all(subscriber.upstream_sequences(topic)[-1] == json.loads(last[topic])["q"] for topic in topics),
         because="the last event of every topic has come",
@@ -26,7 +26,7 @@ def test_every_event_that_the_vendor_sent_arrives_once_and_in_order(three_lines:
 
     for topic in topics:
         arrived = subscriber.ticks[topic]
-        tape = simulator.remote.tape(topic, sent[topic].count - len(arrived) + 1)
+        tape = simulator.remote.tape(topic, sent[topic].count - len(arrived) + 1, sent[topic].count)
         assert [msgspec.msgpack.decode(tick) for tick in arrived] == [json.loads(text) for text in tape]
         assert [list(msgspec.msgpack.decode(tick)) for tick in arrived[:5]] == [list(json.loads(t)) for t in tape[:5]]
         numbers = subscriber.messages[topic]
