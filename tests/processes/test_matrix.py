@@ -191,18 +191,22 @@ def exhaust_the_descriptors_of_the_router(trial: Trial, _: random.Random) -> Non
     hard = resource.prlimit(router, resource.RLIMIT_NOFILE)[1]
     limit = 3 * used
     resource.prlimit(router, resource.RLIMIT_NOFILE, (limit, hard))
-    script = (
-        "import sys, time, zmq; context = zmq.Context()\n"
-        "sockets = [context.socket(zmq.SUB) for _ in range(int(sys.argv[2]))]\n"
-        "for one in sockets: one.subscribe(b'stocks.T.AAPL\\0'); one.connect(sys.argv[1])\n"
+    script = (  # subscribes until the router has so many files open, or is gone
+        "import os, sys, time, zmq; context = zmq.Context(); sockets = []\n"
+        "def used():\n"
+        "    try: return len(os.listdir(f'/proc/{sys.argv[2]}/fd'))\n"
+        "    except OSError: return 1 << 20\n"
+        "while used() < int(sys.argv[3]):\n"
+        "    one = context.socket(zmq.SUB); sockets.append(one)\n"
+        "    one.subscribe(b'stocks.T.AAPL\\0'); one.connect(sys.argv[1]); time.sleep(0.005)\n"
         "print('connected', flush=True); time.sleep(100)\n"
     )
     address = f"ipc://{trial.mcm.run_dir}/ticks"
-    with trial.mcm.python("-c", script, address, str(int(limit * 0.9) - used)) as many:
+    with trial.mcm.python("-c", script, address, str(router), str(int(limit * 0.9))) as many:
         trial.mcm.wait(lambda status: status.router.is_crowded, because="there is a warning")
         assert trial.pid("router") == router
         assert f"of {limit} file descriptors are used" in trial.mcm.log("router")
-        with trial.mcm.python("-c", script, address, str(limit)) as too_many:
+        with trial.mcm.python("-c", script, address, str(router), str(2 * limit)) as too_many:
             trial.replaced("router", router)
             too_many.kill()
         many.kill()
