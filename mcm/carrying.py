@@ -28,6 +28,7 @@ log = logging.getLogger("mcm.supervisor")
 GAPS_REMEMBERED = 200
 MOVES_REMEMBERED = 10_000
 EXPOSED = "it changes between the whole channel and single symbols, and no other line can stand in"
+LEFT_NS = 200 * 10**9  # longer than any line is silent before it is known to be dead
 UNDER_WAY_NS = 10**9  # what was read last may have been on its way so long, and what followed it is missing
 
 
@@ -66,6 +67,7 @@ class Carrying:
         self._strategy = ""
         self._markets: dict[str, str] = {}  # also of lines that are no more
         self._confirmed: defaultdict[str, dict[str, int]] = defaultdict(dict)  # line → topic → since when
+        self._left: defaultdict[str, dict[str, int]] = defaultdict(dict)  # line → topic let go of late → when
         self.home = self.plan = assignment.Plan({}, {})
         self.placement = Placement()
         self.rates: dict[str, float] = {}
@@ -158,11 +160,25 @@ class Carrying:
         if topics:
             self._note(self.gaps.carried(line, topics, until_ns=now_ns))
 
-    def line_ended(self, line: str, reason: str, *, since_ns: int, is_dead: bool) -> None:
-        """*line* receives nothing since *since_ns*; if its process *is_dead*, somebody else has to tell the router."""
+    def line_ended(
+        self, line: str, reason: str, *, since_ns: int, is_dead: bool = False, was_asked: bool = False
+    ) -> None:
+        """*line* receives nothing since *since_ns*; if its process *is_dead*, somebody else has to tell the router.
+
+        Where another line has taken over since then, the time until that is a gap as well: also of topics that this
+        one has let go meanwhile, being dead without anybody's knowledge.  One that *was_asked* to end had read all.
+        """
         since_ns -= UNDER_WAY_NS
-        alone = self._alone(line, self._confirmed.pop(line, {}))
+        left = {topic for topic, at_ns in self._left.pop(line, {}).items() if at_ns > since_ns and not was_asked}
+        beside = self._beside(line, self._confirmed.pop(line, {}).keys() | left)
+        alone = [topic for topic, from_ns in beside.items() if from_ns is None and topic not in left]
         self._note(self.gaps.line_ended(line, alone, since_ns=since_ns, reason=reason))
+        late = {topic: from_ns for topic, from_ns in beside.items() if from_ns is not None and from_ns > since_ns}
+        if late and not was_asked:
+            until_ns = max(late.values())
+            self._note(
+                self.gaps.lost(line, late, since_ns=since_ns, until_ns=until_ns, reason=reason, how="other line")
+            )
         if is_dead:
             self._herald.say(control=[LineMark(line)])
 
@@ -172,13 +188,18 @@ class Carrying:
         topics = {f"{self._markets[line]}.{item}" for item in self.items_of(line)} if line in self._markets else set()
         since_ns = lost.since_ns or lost.until_ns - UNDER_WAY_NS
         reason = f"{lost.batches:,} batches of its link are in no file"
-        alone = self._alone(line, topics)
+        beside = self._beside(line, topics)
+        alone = [topic for topic, from_ns in beside.items() if from_ns is None or from_ns > since_ns]
         self._note(self.gaps.lost(line, alone, since_ns=since_ns, until_ns=lost.until_ns, reason=reason))
 
-    def _alone(self, line: str, topics: Collection[str]) -> list[str]:
-        """Those of *topics* that no line beside this one has confirmed, neither by themselves nor as a channel."""
-        beside = set[str]().union(*(confirmed for name, confirmed in self._confirmed.items() if name != line))
-        return [topic for topic in topics if topic not in beside and whole_channel(topic) not in beside]
+    def _beside(self, line: str, topics: Collection[str]) -> dict[str, int | None]:
+        """Topic → since when another line has confirmed it, by itself or as a channel; None where none has."""
+        others = [confirmed for name, confirmed in self._confirmed.items() if name != line]
+        found: dict[str, int | None] = {}
+        for topic in topics:
+            names = {topic, whole_channel(topic)}
+            found[topic] = min((of[name] for of in others for name in names if name in of), default=None)
+        return found
 
     def unwatched(self, since_ns: int) -> None:
         """Mcm itself was killed at *since_ns*: until the lines are back, everything is missing."""
@@ -204,12 +225,20 @@ class Carrying:
         self._cover(changes.covers)
         for line in sorted(changes.lines):
             held, confirmed = self.placement.of_line(line), self._confirmed[line]
-            for topic in confirmed.keys() - held:  # told to let go, it does not count any more
-                del confirmed[topic]
+            self._forget(line, confirmed.keys() - held)
             self._tell(line)
         since_ns = time.time_ns() - UNDER_WAY_NS
         for line, topics in changes.exposed.items():
             self._note(self.gaps.line_ended(line, topics, since_ns=since_ns, reason=EXPOSED))
+
+    def _forget(self, line: str, topics: Collection[str]) -> None:
+        """*line* is told to let these go, which does not count any more, unless it turns out to be dead already."""
+        now_ns = time.time_ns()
+        left = {topic: at_ns for topic, at_ns in self._left[line].items() if now_ns - at_ns < LEFT_NS}
+        for topic in topics:
+            del self._confirmed[line][topic]
+            left[topic] = now_ns
+        self._left[line] = left
 
     def _cover(self, covers: Iterable[Cover]) -> None:
         notices = [

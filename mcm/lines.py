@@ -201,7 +201,7 @@ class Lines:
                 if reason != Reason.ASKED:
                     line.errors[reason] += 1
                 since_ns = max(last_ns, time.time_ns() - LONGEST_SILENCE_NS)
-                self.carrying.line_ended(child.name, detail, since_ns=since_ns, is_dead=False)
+                self.carrying.line_ended(child.name, detail, since_ns=since_ns, was_asked=reason == Reason.ASKED)
                 self._governor.closed(child.name, reason, detail, now=now, fed_s=fed_s)
                 self._log_end(child.name, reason, detail, now)
             case _:

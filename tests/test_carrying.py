@@ -1,6 +1,7 @@
 """Carrying between the plan and the gaps: what a line was told to let go does not count there any more."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from mcm.carrying import Carrying
@@ -53,7 +54,7 @@ def test_a_line_that_has_let_a_topic_go_is_no_reason_to_open_no_gap() -> None:
     carrying.turn(0.0, BOTH)
     assert carrying.placement.carriers[TOPIC] == {"secondary"}
 
-    carrying.line_ended("secondary", "cut", since_ns=10**10, is_dead=False)
+    carrying.line_ended("secondary", "cut", since_ns=10**10)
 
     (gap,) = herald.gaps
     assert isinstance(gap, GapOpened)
@@ -62,7 +63,7 @@ def test_a_line_that_has_let_a_topic_go_is_no_reason_to_open_no_gap() -> None:
 
 def test_a_late_word_of_a_line_that_has_let_a_topic_go_closes_no_gap() -> None:
     carrying, herald = carrying_on("primary")
-    carrying.line_ended("primary", "cut", since_ns=10**10, is_dead=False)
+    carrying.line_ended("primary", "cut", since_ns=10**10)
 
     carrying.confirmed("secondary", ["T.AAPL"], is_new_list=True)
     assert [type(gap) for gap in herald.gaps] == [GapOpened]
@@ -87,8 +88,11 @@ def test_batches_that_are_lost_are_no_gap_of_what_another_line_has() -> None:
     for _ in range(3):
         carrying.turn(0.0, BOTH)
     carrying.confirmed("secondary", ["T.AAPL"], is_new_list=True)
-    carrying.batches_lost(lost)
+    now_ns = time.time_ns()
+    carrying.batches_lost(BatchesLost("primary", 3, now_ns + 10**9, now_ns + 2 * 10**9))
     assert herald.gaps == []
+    carrying.batches_lost(BatchesLost("primary", 3, now_ns - 10**9, now_ns + 2 * 10**9))
+    assert len(herald.gaps) == 2, "the other one was not there from the beginning"
 
 
 def alone(*wishes: Wish) -> tuple[Carrying, Quiet]:
@@ -128,7 +132,7 @@ def test_with_one_line_a_change_to_the_whole_channel_is_a_gap_until_it_is_confir
 
 def test_a_gap_of_what_nobody_wants_any_more_is_over() -> None:
     carrying, herald = alone(Wish("stocks", "T.AAPL"), Wish("stocks", "T.MSFT"))
-    carrying.line_ended("primary", "cut", since_ns=10**10, is_dead=False)
+    carrying.line_ended("primary", "cut", since_ns=10**10)
 
     change(carrying, Wish("stocks", "T.MSFT"))
 
@@ -148,7 +152,7 @@ def test_a_line_that_ends_opens_no_gap_of_what_another_carries_with_its_whole_ch
     carrying.confirmed("secondary", ["T.*"], is_new_list=True)
     assert carrying.items_of("primary") == {"T.AAPL"}, "the second copy"
 
-    carrying.line_ended("primary", "cut", since_ns=10**10, is_dead=False)
+    carrying.line_ended("primary", "cut", since_ns=time.time_ns() + 2 * 10**9)
 
     assert herald.gaps == []
 
@@ -164,3 +168,43 @@ def test_what_a_line_leaves_behind_is_shared_out_by_what_was_measured() -> None:
     carrying.replan(["secondary", "tertiary"], "primary is gone")
 
     assert sorted(map(len, carrying.plan.carries.values())) == [0, 1, 3]
+
+
+def moved_to_the_other(now_ns: Callable[[], int]) -> tuple[Carrying, Quiet, int]:
+    """The topic has gone from primary to secondary, which has it confirmed since the moment that is returned."""
+    carrying, herald = carrying_on("primary")
+    pin(carrying, "secondary")
+    carrying.confirmed("secondary", ["T.AAPL"], is_new_list=False)
+    confirmed_ns = now_ns()
+    carrying.turn(0.0, BOTH)
+    assert carrying.items_of("primary") == set()
+    return carrying, herald, confirmed_ns
+
+
+def test_a_line_that_was_dead_before_another_took_over_leaves_a_gap_until_then() -> None:
+    carrying, herald, confirmed_ns = moved_to_the_other(time.time_ns)
+
+    carrying.line_ended("primary", "its process ended", since_ns=confirmed_ns - 3 * 10**9, is_dead=True)
+
+    opened, closed = herald.gaps
+    assert isinstance(opened, GapOpened)
+    assert isinstance(closed, GapClosed)
+    assert (closed.topics, closed.how) == ([TOPIC], "other line")
+    assert opened.since_ns == confirmed_ns - 4 * 10**9
+    assert confirmed_ns - 10**9 < closed.until_ns <= confirmed_ns
+
+
+def test_a_line_that_lived_when_another_took_over_leaves_none() -> None:
+    carrying, herald, confirmed_ns = moved_to_the_other(time.time_ns)
+
+    carrying.line_ended("primary", "its process ended", since_ns=confirmed_ns + 2 * 10**9, is_dead=True)
+
+    assert herald.gaps == []
+
+
+def test_a_line_that_was_closed_on_purpose_leaves_none() -> None:
+    carrying, herald, confirmed_ns = moved_to_the_other(time.time_ns)
+
+    carrying.line_ended("primary", "closed as asked", since_ns=confirmed_ns - 10**9, was_asked=True)
+
+    assert herald.gaps == []

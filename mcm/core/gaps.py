@@ -131,9 +131,9 @@ class Gaps:
         return [GapClosed(gap.id, connection, gap.since_ns, until_ns, how, sorted(topics))]
 
     def lost(
-        self, connection: str, topics: Iterable[str], *, since_ns: int, until_ns: int, reason: str
+        self, connection: str, topics: Iterable[str], *, since_ns: int, until_ns: int, reason: str, how: str = "went on"
     ) -> list[GapRecord]:
-        """What a line read in this time was lost on its way: a gap that is over when it is known."""
+        """A gap that is over when it is known: what a line read in this time was lost on its way, for instance."""
         missing = sorted(topics)
         if not missing:
             return []
@@ -141,7 +141,7 @@ class Gaps:
         name = f"{self.prefix}-{self._count}"
         return [
             GapOpened(name, connection, reason, since_ns, missing),
-            GapClosed(name, connection, since_ns, until_ns, "went on", missing),
+            GapClosed(name, connection, since_ns, until_ns, how, missing),
         ]
 
     def gap_of(self, topic: str) -> OpenGap | None:
