@@ -158,8 +158,9 @@ def test_a_line_that_comes_back_ahead_of_the_other_needs_arbitration_and_splice(
         simulator.remote.drop(mode="abort", connection=number)
         with contextlib.suppress(AssertionError):  # not the stopped one's, and not where it dials late
             wait_until(lambda: are_two(simulator), because="the other line comes back ahead of it", within_s=2.0)
+            # It ticks, and not for the second for which a line that came back is held.
+            wait_until(lambda: newest_has(simulator, 100), because="it is well ahead", within_s=0.8)
             came_back_ahead += 1
-        time.sleep(0.1)  # it ticks, and not for the second for which a line that came back is held
         os.kill(stopped, signal.SIGCONT)
         wait_until(lambda: are_two(simulator), because="both lines carry it again")
         collector.wait_for_more(5_000)
@@ -177,6 +178,12 @@ def are_two(simulator: Simulator) -> bool:
     """Whether the critical topics are on two lines."""
     holders = [one for one in simulator.remote.report().open_connections() if "T.AAPL" in one.items]
     return len(holders) == 2 and all("Q.MSFT" in one.items for one in holders)
+
+
+def newest_has(simulator: Simulator, number: int) -> bool:
+    """Whether the connection that was opened last has been sent so many events of a topic."""
+    newest = max(simulator.remote.report().open_connections(), key=lambda one: one.number)
+    return sum(last - first + 1 for first, last in newest.ranges.get("stocks.T.AAPL", ())) >= number
 
 
 def test_a_killed_router_and_worker_repeat_and_lose_nothing_of_redundant_topics(
