@@ -31,6 +31,7 @@ _WHERE = {
     "stop": "running",
     "subscribe": "live",
     "tail": "ticks",
+    "top": "top",
     "unsubscribe": "live",
     "version": "running",
     "why": "why",
@@ -81,7 +82,7 @@ def main() -> None:
     \b
     mcm start                   run it; without an account it runs on the built-in simulator
     mcm tail AAPL --count 5     (in another terminal) look at ticks
-    mcm status                  every connection, its topics, its rate
+    mcm status                  every connection, its topics, its rate; `mcm top` keeps showing it
     mcm stop                    end it
 
     The configuration is --config FILE, else ./config.toml, else a packaged one.  The run directory, where sockets and
