@@ -24,7 +24,11 @@ LAYERS: dict[str, set[str]] = {
     "mcm.control_server": {"mcm.core", "mcm.bus"},
     "mcm.herald": {"mcm.core", "mcm.outlet"},
     "mcm.carrying": {"mcm.core", "mcm.herald"},
-    "mcm.lines": {"mcm.core", "mcm.configuration", "mcm.locks", "mcm.children", "mcm.carrying", "mcm.herald"},
+    "mcm.lines": {
+        "mcm.core", "mcm.configuration", "mcm.locks", "mcm.children", "mcm.carrying", "mcm.herald", "mcm.vigil",
+    },
+    "mcm.exchange_days": {"mcm.core"},
+    "mcm.vigil": {"mcm.core", "mcm.exchange_days"},
     "mcm.live_file": {"mcm.core"},
     "mcm.operations": {"mcm.core", "mcm.configuration", "mcm.lines", "mcm.live_file"},
     "mcm.demand": {"mcm.core", "mcm.client"},

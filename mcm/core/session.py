@@ -28,6 +28,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mcm.core.market_hours import Kind
+
 __all__ = [
     "Accepted",
     "Acknowledged",
@@ -40,6 +42,7 @@ __all__ = [
     "Session",
     "State",
     "Subscribe",
+    "Trading",
     "Unsubscribe",
 ]
 
@@ -54,6 +57,9 @@ _KNOWN = 20.0  # so many ticks, and so many half seconds with ticks, make a habi
 _QUIET_FACTOR = 20.0  # silent for so many mean intervals is no coincidence
 _QUIET_S = (10.0, 120.0)
 _QUIET_BETWEEN_BARS_S = 90.0
+_QUIET_IN_OPEN_MARKET_S = 30.0
+_HASTY = 9.0  # half seconds with ticks that make a habit in an open market, if there are no longer pauses between them
+_OWN_HABIT_S = 10 * _RATE_MEMORY_S  # after the close: whatever was heard before it is forgotten
 
 
 class State(Enum):
@@ -129,6 +135,14 @@ class Unsubscribe:
 Request = Authenticate | Subscribe | Unsubscribe
 
 
+@dataclass(frozen=True)
+class Trading:
+    """The session of the market, as far as a table knows it, and since when (monotonic seconds)."""
+
+    kind: Kind
+    since: float
+
+
 @dataclass
 class _Asked:
     """A subscribe message on its way: what of it is still unanswered, and what the upstream complained."""
@@ -177,8 +191,31 @@ class _Rhythm:
         observed_s = self.last - self.since
         if speaks_by_the_minute and observed_s < _RATE_MEMORY_S:
             shortest = _QUIET_BETWEEN_BARS_S
-        mean_s = _RATE_MEMORY_S * (1 - math.exp(-max(1.0, observed_s) / _RATE_MEMORY_S)) / self.slots
-        return min(longest, max(shortest, _QUIET_FACTOR * mean_s, 2 * self.longest_s))
+        return min(longest, max(shortest, _QUIET_FACTOR * self._mean_s(), 2 * self.longest_s))
+
+    def _mean_s(self) -> float:
+        """Between two half seconds with ticks."""
+        observed_s = self.last - self.since
+        return _RATE_MEMORY_S * (1 - math.exp(-max(1.0, observed_s) / _RATE_MEMORY_S)) / self.slots
+
+    def quiet_limit_within_s(self, trading: Trading, *, speaks_by_the_minute: bool) -> float | None:
+        """As quiet_limit_s, with what the market's hours tell: less where it is open, more elsewhere, never for long.
+
+        Where it is closed and ticks flow all the same, the table is wrong about this line, and its own habits count.
+        """
+        own_s = self.quiet_limit_s(speaks_by_the_minute=speaks_by_the_minute)
+        match trading.kind:
+            case _ if own_s is None:
+                return None
+            case Kind.CLOSED:
+                return own_s if self.last - trading.since >= _OWN_HABIT_S else None
+            case Kind.THIN:
+                return _QUIET_S[1]
+            case Kind.OPEN:
+                is_hasty = self.slots < _KNOWN and (self.slots < _HASTY or self._mean_s() > 2 * _SLOT_S)
+                if is_hasty or (speaks_by_the_minute and self.last - self.since < _RATE_MEMORY_S):
+                    return own_s
+                return min(own_s, max(_QUIET_IN_OPEN_MARKET_S, _QUIET_FACTOR * self._mean_s()))
 
 
 @dataclass
@@ -191,6 +228,7 @@ class Session:
         unproven: items asked for and not confirmed; a tick of one of them is to be reported by :meth:`proven`.
         unconfirmed: item → reason, for items given up on until they tick.
         ending: what the upstream said about why it will close, if it did.
+        trading: the session of the market; None where nothing is known of it.
     """
 
     wanted: set[str] = field(default_factory=set)
@@ -200,6 +238,7 @@ class Session:
     confirmed: set[str] = field(default_factory=set)
     unconfirmed: dict[str, str] = field(default_factory=dict)
     ending: Ending | None = None
+    trading: Trading | None = None
     _queue: dict[str, bool] = field(default_factory=dict)  # item → is it the second try; in order
     _told: set[str] = field(default_factory=set)  # asked for, with whatever answer
     _leaving: dict[str, None] = field(default_factory=dict)  # told, and no longer wanted
@@ -448,12 +487,22 @@ class Session:
 
         Learned from the ticks of the last minute or so.  A line that never ticked has no rate: it may be night.
         """
-        return self._rhythm.quiet_limit_s(speaks_by_the_minute=self._speaks_by_the_minute)
+        by_the_minute = self._speaks_by_the_minute
+        if self.trading is None:
+            return self._rhythm.quiet_limit_s(speaks_by_the_minute=by_the_minute)
+        return self._rhythm.quiet_limit_within_s(self.trading, speaks_by_the_minute=by_the_minute)
+
+    def trades(self, trading: Trading) -> None:
+        """The market has changed its session; where it has been closed, habits of the day before say nothing."""
+        if self.trading is not None and self.trading.kind is Kind.CLOSED and trading.kind is not Kind.CLOSED:
+            self._rhythm = _Rhythm()
+        self.trading = trading
 
     def is_stale(self, *, now: float) -> bool:
         """Whether the line has been silent for longer than its own habits explain."""
         limit = self.quiet_limit_s()
-        return limit is not None and now - self._rhythm.last > limit
+        begin = self.trading.since if self.trading is not None else -math.inf  # before, silence meant something else
+        return limit is not None and now - max(begin, self._rhythm.last) > limit
 
     def tick_age_s(self, *, now: float) -> float | None:
         """Seconds since the last tick; None before the first."""
