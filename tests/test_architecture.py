@@ -49,9 +49,10 @@ LAYERS: dict[str, set[str]] = {
     "mcm.inbox": {"mcm.core", "mcm.bus"},
     "mcm.subscriber": {"mcm.core", "mcm.bus", "mcm.client", "mcm.demand", "mcm.locks", "mcm.inbox"},
     "mcm.export": {"mcm.core", "mcm.journal"},
+    "mcm.doctor": {"mcm.doctor", "mcm.core", "mcm.bus", "mcm.configuration", "mcm.locks"},
     "mcm.cli": {
-        "mcm", "mcm.cli", "mcm.core", "mcm.client", "mcm.configuration", "mcm.console", "mcm.export", "mcm.journal",
-        "mcm.locks", "mcm.subscriber",
+        "mcm", "mcm.cli", "mcm.core", "mcm.client", "mcm.configuration", "mcm.console", "mcm.doctor", "mcm.export",
+        "mcm.journal", "mcm.locks", "mcm.subscriber",
     },
     "mcm.compat": {
         "mcm", "mcm.compat", "mcm.core", "mcm.bus", "mcm.client", "mcm.lazily", "mcm.locks", "mcm.runtime",
