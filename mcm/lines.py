@@ -192,6 +192,7 @@ class Lines:
         match record:
             case Ready():
                 self._governor.present(child.name)
+                self._vigil.started(child.name)
                 self._tell(child.name)
             case LineReport():
                 line.hear(record, now)

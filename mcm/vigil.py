@@ -48,6 +48,10 @@ class Vigil:
         now = self._now(market)
         return MarketHours(now.kind.value, (now.since_ns or 0) + self._delay_ns) if now is not None else None
 
+    def started(self, name: str) -> None:
+        """The worker of this line is a new process, which knows nothing."""
+        self._told.pop(name, None)
+
     def measured(self, line: Seen, per_s: Mapping[str, float], carried: Collection[str]) -> None:
         """Take what a line has measured of its items; *carried* are the topics of all lines."""
         if self._follows and line.speaks:

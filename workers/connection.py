@@ -43,7 +43,8 @@ from mcm.core.market_hours import Kind
 from mcm.core.markets import MARKETS
 from mcm.core.notices import CONTROL, LineMark, TopicMark, group_of
 from mcm.core.rates import Rates
-from mcm.core.session import Accepted, Authenticate, Ending, Request, Session, Subscribe, Trading, Unsubscribe
+from mcm.core.rhythm import Trading
+from mcm.core.session import Accepted, Authenticate, Ending, Request, Session, Subscribe, Unsubscribe
 from mcm.core.wire import Group, encode_ticks
 from mcm.outlet import Outlet
 

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from mcm.core.market_hours import Kind
+from mcm.core.rhythm import Rhythm, Trading
 
 __all__ = [
     "Accepted",
@@ -42,7 +43,6 @@ __all__ = [
     "Session",
     "State",
     "Subscribe",
-    "Trading",
     "Unsubscribe",
 ]
 
@@ -50,16 +50,6 @@ ANSWER_LIMIT_S = 5.0
 MESSAGE_ITEMS = 500
 MESSAGE_BYTES = 500_000  # the vendor takes 1 MB; half of it leaves room for quoting
 _MINUTE_BARS = frozenset({"AM", "CA", "XA"})  # massive-protocol.md 4.2
-_SLOT_S = 0.5
-_RATE_MEMORY_S = 60.0
-_SILENCE_MEMORY_S = 300.0
-_KNOWN = 20.0  # so many ticks, and so many half seconds with ticks, make a habit
-_QUIET_FACTOR = 20.0  # silent for so many mean intervals is no coincidence
-_QUIET_S = (10.0, 120.0)
-_QUIET_BETWEEN_BARS_S = 90.0
-_QUIET_IN_OPEN_MARKET_S = 30.0
-_HASTY = 9.0  # half seconds with ticks that make a habit in an open market, if there are no longer pauses between them
-_OWN_HABIT_S = 10 * _RATE_MEMORY_S  # after the close: whatever was heard before it is forgotten
 
 
 class State(Enum):
@@ -135,14 +125,6 @@ class Unsubscribe:
 Request = Authenticate | Subscribe | Unsubscribe
 
 
-@dataclass(frozen=True)
-class Trading:
-    """The session of the market, as far as a table knows it, and since when (monotonic seconds)."""
-
-    kind: Kind
-    since: float
-
-
 @dataclass
 class _Asked:
     """A subscribe message on its way: what of it is still unanswered, and what the upstream complained."""
@@ -152,70 +134,6 @@ class _Asked:
     sent: float
     again: bool
     error: str | None = None
-
-
-@dataclass
-class _Rhythm:
-    """How often a line speaks, so that silence can be told from death.
-
-    Weighed are the half seconds in which it spoke, not its ticks: a minute's bars come in one burst, and say nothing
-    about the silence that follows.
-    """
-
-    since: float = math.inf
-    last: float = -math.inf
-    slot: float = -math.inf
-    ticks: float = 0.0
-    slots: float = 0.0
-    longest_s: float = 0.0
-
-    def spoke(self, count: int, now: float) -> None:
-        if self.since == math.inf:
-            self.since = self.last = now
-        if now - self.slot >= _SLOT_S:
-            fades = math.exp((self.slot - now) / _RATE_MEMORY_S)
-            self.ticks *= fades
-            self.slots = self.slots * fades + 1
-            self.longest_s *= math.exp((self.last - now) / _SILENCE_MEMORY_S)
-            self.slot = now
-        self.ticks += count
-        self.longest_s = max(self.longest_s, now - self.last)
-        self.last = now
-
-    def quiet_limit_s(self, *, speaks_by_the_minute: bool) -> float | None:
-        if self.ticks < _KNOWN:
-            return None
-        shortest, longest = _QUIET_S
-        if self.slots < _KNOWN:
-            return longest
-        observed_s = self.last - self.since
-        if speaks_by_the_minute and observed_s < _RATE_MEMORY_S:
-            shortest = _QUIET_BETWEEN_BARS_S
-        return min(longest, max(shortest, _QUIET_FACTOR * self._mean_s(), 2 * self.longest_s))
-
-    def _mean_s(self) -> float:
-        """Between two half seconds with ticks."""
-        observed_s = self.last - self.since
-        return _RATE_MEMORY_S * (1 - math.exp(-max(1.0, observed_s) / _RATE_MEMORY_S)) / self.slots
-
-    def quiet_limit_within_s(self, trading: Trading, *, speaks_by_the_minute: bool) -> float | None:
-        """As quiet_limit_s, with what the market's hours tell: less where it is open, more elsewhere, never for long.
-
-        Where it is closed and ticks flow all the same, the table is wrong about this line, and its own habits count.
-        """
-        own_s = self.quiet_limit_s(speaks_by_the_minute=speaks_by_the_minute)
-        match trading.kind:
-            case _ if own_s is None:
-                return None
-            case Kind.CLOSED:
-                return own_s if self.last - trading.since >= _OWN_HABIT_S else None
-            case Kind.THIN:
-                return _QUIET_S[1]
-            case Kind.OPEN:
-                is_hasty = self.slots < _KNOWN and (self.slots < _HASTY or self._mean_s() > 2 * _SLOT_S)
-                if is_hasty or (speaks_by_the_minute and self.last - self.since < _RATE_MEMORY_S):
-                    return own_s
-                return min(own_s, max(_QUIET_IN_OPEN_MARKET_S, _QUIET_FACTOR * self._mean_s()))
 
 
 @dataclass
@@ -251,7 +169,7 @@ class Session:
     _requests: int = 0
     _acknowledged: int = 0  # number of the newest request of which an item was
     _outbox: list[Request] = field(default_factory=list)
-    _rhythm: _Rhythm = field(default_factory=_Rhythm)
+    _rhythm: Rhythm = field(default_factory=Rhythm)
     _speaks_by_the_minute: bool = False
     _first_tick: float | None = None
     _last_tick: float | None = None
@@ -391,7 +309,7 @@ class Session:
             self._departed.pop(item, None)
             self._departed[item] = now
         if leaving:
-            self._rhythm = _Rhythm()  # fewer items, other habits
+            self._rhythm = Rhythm()  # fewer items, other habits
         self._held -= freed
         next_ones = [item for channel, places in freed.items() for item in self._next_in_line(channel, places)]
         self._queue = dict.fromkeys(next_ones, False) | self._queue
@@ -495,7 +413,7 @@ class Session:
     def trades(self, trading: Trading) -> None:
         """The market has changed its session; where it has been closed, habits of the day before say nothing."""
         if self.trading is not None and self.trading.kind is Kind.CLOSED and trading.kind is not Kind.CLOSED:
-            self._rhythm = _Rhythm()
+            self._rhythm = Rhythm()
         self.trading = trading
 
     def is_stale(self, *, now: float) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mcm.core.market_hours import Kind
 from mcm.core.markets import MARKETS
+from mcm.core.rhythm import Trading
 from mcm.core.session import (
     ANSWER_LIMIT_S,
     MESSAGE_BYTES,
@@ -25,7 +26,6 @@ from mcm.core.session import (
     Session,
     State,
     Subscribe,
-    Trading,
     Unsubscribe,
 )
 

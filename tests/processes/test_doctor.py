@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -166,8 +168,8 @@ def test_without_a_way_to_the_upstream_it_says_where_the_way_ends(
 
 
 @contextlib.contextmanager
-def wrong_clock(offset_s: float) -> Iterator[int]:
-    """An upstream that has another time, and no WebSocket."""
+def wrong_clock(offset_s: float, certificate: Path | None = None) -> Iterator[int]:
+    """An upstream that has another time, and no WebSocket; with a *certificate* (and its key in the file) by TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -179,6 +181,10 @@ def wrong_clock(offset_s: float) -> Iterator[int]:
         def log_message(self, *_: object) -> None: ...
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server.server_address[1]
@@ -195,6 +201,28 @@ def test_a_clock_that_is_off_is_a_problem_and_so_is_a_refused_upgrade(patient: M
     assert problems(found) == ["clock", "upgrade"]
     assert found["clock"]["words"].startswith("3600.") or found["clock"]["words"].startswith("3599.")
     assert "refused the upgrade of stocks with HTTP 503" in found["upgrade"]["words"]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes certificates, is not installed")
+def test_a_certificate_is_a_problem_unless_it_is_trusted_and_a_warning_when_it_ends_soon(patient: Mcm) -> None:
+    file = patient.folder / "certificate.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3", "-subj", "/CN=localhost"]
+    request += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(file), "-out", str(file) + ".crt"]
+    subprocess.run(request, check=True, capture_output=True)
+    file.write_text(file.read_text() + Path(str(file) + ".crt").read_text())
+
+    with wrong_clock(0.0, file) as port:
+        configure(patient, f"wss://localhost:{port}")
+        _, distrusted = examine(patient, "--no-dial")
+        patient.environment["SSL_CERT_FILE"] = str(file)
+        _, trusted = examine(patient, "--no-dial")
+
+    assert problems(distrusted) == ["tls"]
+    assert "self-signed certificate" in distrusted["tls"]["words"]
+    assert problems(trusted) == []
+    assert trusted["tls"]["verdict"] == "warning"
+    assert "ends in 3.0 days" in trusted["tls"]["words"]
+    assert trusted["clock"]["verdict"] == "ok"
 
 
 def test_while_mcm_runs_it_is_asked_and_no_connection_is_opened(
