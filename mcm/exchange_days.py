@@ -16,7 +16,7 @@ def closings(today: dt.date) -> Closings:
     try:
         from holidays.financial.ny_stock_exchange import NewYorkStockExchange  # noqa: PLC0415  # 0.1 s, 13 MB; optional
     except ImportError:
-        log.info("market hours know no holidays; `pip install 'mcm[calendar]'` adds them")
+        log.info("market hours know no holidays; `pip install holidays` brings them")
         return Closings()
     years = range(today.year - 1, today.year + 2)
     exchange: Any = NewYorkStockExchange

@@ -359,6 +359,7 @@ class Worker:
                     if self._line is not None:
                         self._line.ask_to_close(stale)
                 case MarketHours(kind, since_ns):
+                    log.info("the market is %s", kind)
                     self.trading = Trading(Kind(kind), time.monotonic() - (time.time_ns() - since_ns) / 1e9)
                     if self._line is not None:
                         self._line.session.trades(self.trading)

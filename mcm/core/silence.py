@@ -1,7 +1,7 @@
 """Is a line dead that says nothing, although its market is open?  What can be concluded, and no more than that.
 
-A line that has spoken is judged by its own habits (core.session).  One that has not yet, because it has just been
-opened, has none; but something may be known of its topics:
+A line that has spoken for ten seconds is judged by its own habits alone (core.rhythm): its silences may be long.  One
+that has just been opened has none; but something may be known of its topics:
 
 * what each ticked when it was heard last, by this line or another;
 * that a whole channel (``T.*``) of an open market is never silent;
@@ -24,6 +24,7 @@ SILENT_S = (15.0, 1_800.0)
 CERTAIN = 20.0  # expected ticks, none of which came
 COHORT = 10  # topics, and so many of others to compare them with
 SPEAKS_S = 5.0
+HABITS_S = 10.0
 _SPARE = 1_000  # remembered rates of topics that nobody carries any more
 _WHOLE_CHANNEL_PER_S = 2.0  # far below any that is open
 _BUSY_CHANNELS = frozenset({"T", "Q", "A", "V", "C", "CAS", "XT", "XQ", "XAS"})
@@ -46,8 +47,13 @@ class Seen:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it has been silent for so long that somebody should think about it."""
-        return self.silent_s >= SILENT_S[0]
+        """Whether it has been silent for so long, and has no habits that explain it."""
+        return self.silent_s >= SILENT_S[0] and not self.has_habits
+
+    @property
+    def has_habits(self) -> bool:
+        """Whether it has spoken for long enough to be judged by that."""
+        return self.live_s is not None and self.tick_age_s is not None and self.live_s - self.tick_age_s >= HABITS_S
 
     @property
     def speaks(self) -> bool:
@@ -88,7 +94,7 @@ class Silence:
                 del self._patience_s[name]
             patience_s = self._patience_s.get(name, SILENT_S[0])
             silent_s = min(line.silent_s, open_s.get(line.market, 0.0))
-            if silent_s < patience_s:
+            if silent_s < patience_s or line.has_habits:
                 continue
             expected = silent_s * self._expected_per_s(line, [other for other in lines.values() if other is not line])
             if expected >= CERTAIN:

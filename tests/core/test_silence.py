@@ -35,6 +35,13 @@ def test_a_new_line_of_topics_that_are_known_to_tick_is_dead_after_a_short_silen
     }
 
 
+def test_a_line_that_has_spoken_is_left_to_its_own_habits() -> None:
+    silence = knowing(AAPL=5.0)
+
+    assert silence.judge({"a": line("T.AAPL", live_s=110.0, tick_age_s=100.0)}, ALL_DAY) == {}
+    assert list(silence.judge({"a": line("T.AAPL", live_s=109.0, tick_age_s=100.0)}, ALL_DAY)) == ["a"]
+
+
 def test_a_topic_that_ticks_rarely_proves_nothing() -> None:
     silence = knowing(RARE=0.1)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from mcm.core.status import Status
 from mcm.simulator.launch import Simulator
-from tests.processes.stack import NO_FACES, Start
+from tests.processes.stack import NO_FACES, Start, wait_until
 
 # Symbols that begin with ZZ are acknowledged and never tick.
 LINES = (
@@ -62,3 +62,6 @@ def test_a_line_that_never_ticked_is_dialled_again_when_others_of_its_open_marke
     }
     assert "dead: silent for 1" in mcm.log("supervisor")
     mcm.wait(lambda status: status.connections["dead"].state == "live", because="it has been dialled again")
+
+    mcm.kill(status.connections["rare"].pid)
+    wait_until(lambda: mcm.log("rare").count("the market is open") == 2, because="every worker is told of the hours")
