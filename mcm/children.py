@@ -25,6 +25,7 @@ from mcm.core import restart
 from mcm.core.control import Down, Failed, Ready, Stop, Up, decode_up
 from mcm.core.exits import Exit
 from mcm.core.liveness import Liveness
+from mcm.logs import PROCESS_VARIABLE
 from mcm.runtime import PARENT_VARIABLE, Channel
 
 __all__ = ["Child", "Owner", "Process", "Recipe", "log_path", "open_log"]
@@ -74,6 +75,7 @@ class Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {name: value for name, value in os.environ.items() if name not in {*_NOT_INHERITED, *hidden}}
         environment[PARENT_VARIABLE] = str(os.getpid())
+        environment[PROCESS_VARIABLE] = log_path.stem
         output = open_log(log_path)
         try:
             self._popen = subprocess.Popen(

@@ -65,6 +65,11 @@ class Configuration:
     api_key: Secret
     tokens: Mapping[str, Secret] = field(default_factory=dict)
 
+    @property
+    def has_key(self) -> bool:
+        """Whether the key is one, and not the stand-in."""
+        return self.api_key.reveal() != _STAND_IN_KEY
+
 
 def locate(path: Path | None) -> Path:
     """*path* itself, or else ``./config.toml``, the packaged default, the one beside the package in a checkout."""

@@ -4,6 +4,7 @@ Decisions are made elsewhere (core.assignment, core.dialling, core.restart); thi
 """
 
 import asyncio
+import dataclasses
 import logging
 import math
 import time
@@ -39,14 +40,17 @@ from mcm.core.gaps import GapClosed
 from mcm.core.live import Live, connections, wanted
 from mcm.core.notices import LineNotice
 from mcm.core.settings import Connection, Testing
+from mcm.core.silence import Seen
 from mcm.core.status import AccountStatus, ConnectionStatus
 from mcm.herald import Herald
+from mcm.vigil import Vigil
 
 __all__ = ["Lines"]
 
 log = logging.getLogger("mcm.supervisor")
 
 RATE_WINDOW_S = 5.0
+VIGIL_S = 1.0
 LET_GO_S = 20.0
 LONGEST_SILENCE_NS = 180 * 10**9  # no line that is silent for longer is still taken for living
 
@@ -61,6 +65,7 @@ class _Line:
         ticks, errors: of its earlier lives.
         opened: times that the upstream accepted its key.
         seen: (time, ticks) of the last seconds, for the rate.
+        live_since: since when it is live; None while it is not.
     """
 
     market: str
@@ -71,6 +76,7 @@ class _Line:
     errors: Counter[str] = field(default_factory=Counter)
     opened: int = 0
     seen: deque[tuple[float, int]] = field(default_factory=deque)
+    live_since: float | None = None
 
     def hear(self, report: LineReport, now: float) -> None:
         self.report = report
@@ -91,6 +97,7 @@ class _Line:
             self.errors.update(self.report.errors)
         self.told, self.report, self.unconfirmed = set(), None, {}
         self.seen.clear()
+        self.live_since = None
 
 
 class Lines:
@@ -119,6 +126,8 @@ class Lines:
         self._herald = herald
         self._told_states: dict[str, str] = {}
         self._fitness = Fitness()
+        self._vigil = Vigil(configuration.settings)
+        self._vigil_at = 0.0
         self._available: frozenset[str] = frozenset()
         self._leaving: dict[str, float] = {}  # lines that are removed, since when
         self._pausing: dict[str, float] = {}  # lines that are to be closed when they carry nothing any more
@@ -183,6 +192,7 @@ class Lines:
         match record:
             case Ready():
                 self._governor.present(child.name)
+                self._vigil.started(child.name)
                 self._tell(child.name)
             case LineReport():
                 line.hear(record, now)
@@ -194,10 +204,12 @@ class Lines:
                 self.carrying.confirmed(child.name, items, is_new_list=first)
             case TopicRates(per_s):
                 self.carrying.measured(child.name, per_s)
+                self._vigil.measured(self._seen(child.name, now), per_s, self.carrying.placement.carriers)
             case Answered():
                 line.opened += 1
                 self._governor.answered(child.name)
             case LineClosed(reason, detail, fed_s, last_ns):
+                line.live_since = None
                 if reason != Reason.ASKED:
                     line.errors[reason] += 1
                 since_ns = max(last_ns, time.time_ns() - LONGEST_SILENCE_NS)
@@ -254,6 +266,9 @@ class Lines:
             what += [f"{', '.join(sorted(back))} may again"] if back else []
             self.carrying.replan(available, "; ".join(what))
         self.carrying.turn(now, up)
+        if now >= self._vigil_at:
+            self._vigil_at = now + VIGIL_S
+            self._keep_vigil(now)
         self._tell_everybody(now)
 
     def _let_go(self, now: float) -> None:
@@ -276,6 +291,29 @@ class Lines:
         """Whether a line carries nothing, or what nobody else can carry, or others had long enough to take it over."""
         still = self.carrying.placement.of_line(name)
         return not still or waited_s > LET_GO_S or name in self._available
+
+    def _keep_vigil(self, now: float) -> None:
+        """Tell workers of their market's hours; close what is dead by what is known of its market and topics."""
+        for name, line in self._lines.items():
+            is_live = self._state(name, now) == "live"
+            line.live_since = (line.live_since or now) if is_live else None
+        ready = {name: self._lines[name].market for name, child in self.children.items() if child.state == "ready"}
+        for name, hours in self._vigil.news(ready).items():
+            self.children[name].send(hours)
+        seen = {name: self._seen(name, now) for name in ready}
+        if not any(one.is_suspect for one in seen.values()):
+            return  # 30,000 items are not looked at every second for nothing
+        for name, one in seen.items():
+            items = self.carrying.items_of(name) - self._lines[name].unconfirmed.keys()
+            seen[name] = dataclasses.replace(one, items=frozenset(items))
+        for name, why in self._vigil.silent(seen).items():
+            log.warning("%s: %s, closing it", name, why)
+            self.children[name].send(HangUp(stale=why))
+
+    def _seen(self, name: str, now: float) -> Seen:
+        line = self._lines[name]
+        live_s = now - line.live_since if line.live_since is not None else None
+        return Seen(line.market, live_s, self._tick_age_s(line, now))
 
     def _tell_everybody(self, now: float) -> None:
         """Publish what has changed since the last time."""

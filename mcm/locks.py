@@ -16,7 +16,16 @@ from mcm.core.errors import McmError
 
 _LOOKERS_GONE_S = 0.1  # holder() has the lock for a moment
 
-__all__ = ["Held", "RunDirectoryTaken", "acquire", "acquire_slot", "holder", "lock_run_directory", "slot_directory"]
+__all__ = [
+    "Held",
+    "RunDirectoryTaken",
+    "acquire",
+    "acquire_slot",
+    "holder",
+    "lock_run_directory",
+    "slot_directory",
+    "slot_holders",
+]
 
 
 class RunDirectoryTaken(McmError):
@@ -72,8 +81,18 @@ def lock_run_directory(run_dir: Path) -> Held:
 
 def holder(run_dir: Path) -> str | None:
     """Who runs on *run_dir*, in words; None when nobody does."""
+    return _holder(run_dir / "lock")
+
+
+def slot_holders(directory: Path) -> list[str]:
+    """Who holds places of an account (see slot_directory), in words."""
+    found = (_holder(path) for path in sorted(directory.glob("slot-*.lock")))
+    return [holder for holder in found if holder is not None]
+
+
+def _holder(path: Path) -> str | None:
     try:
-        descriptor = os.open(run_dir / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return None
     try:

@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 
 from mcm.core.control import MAX_RECORD_BYTES, Down, Up, decode_down, encode
 from mcm.core.exits import Exit
+from mcm.logs import FORMAT_VARIABLE, PROCESS_VARIABLE, formatter, log_whatever_ends_us
 
 __all__ = ["PARENT_VARIABLE", "Channel", "RepeatFilter", "await_settings", "die_with_parent", "start_child", "upwards"]
 
@@ -168,11 +169,14 @@ def start_child(name: str) -> Channel[Down]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    form = os.environ.get(FORMAT_VARIABLE, "")
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(RepeatFilter())
-    logging.basicConfig(
-        level=logging.INFO, handlers=[handler], format=f"%(asctime)s {name}[{os.getpid()}] %(levelname)s %(message)s"
-    )
+    text = f"%(asctime)s {name}[{os.getpid()}] %(levelname)s %(message)s"
+    handler.setFormatter(formatter(form, os.environ.pop(PROCESS_VARIABLE, name), text=text))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    if form == "json":
+        log_whatever_ends_us(logging.getLogger(f"mcm.{name}"))
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -49,6 +49,7 @@ from mcm.core.settings_values import is_loopback
 from mcm.core.status import GatewayStatus
 from mcm.herald import Herald
 from mcm.lines import Lines
+from mcm.logs import FORMAT_VARIABLE, FORMATS, formatter, log_whatever_ends_us
 from mcm.operations import Operations
 from mcm.repairs import Repairs
 from mcm.runtime import RepeatFilter
@@ -86,6 +87,7 @@ class Supervisor:
         self._tidy_at = 0.0
         self._running = settings.run_dir / "running"  # touched once a second; left behind by a kill
         self.exit = Exit.OK
+        self._systemd = Notifier(os.environ)
         rng = Random()
         self._router = Child(ROUTER, self._router_recipe(), self, rng)
         self._router_report = RouterReport()
@@ -248,7 +250,6 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled, number)
-        systemd = Notifier(os.environ)
         if self._running.exists():  # it was not stopped in order
             self._lines.carrying.unwatched(self._running.stat().st_mtime_ns)
         async with contextlib.AsyncExitStack() as stack:
@@ -257,13 +258,13 @@ class Supervisor:
             console.open(self._configuration)
             stack.callback(console.close)
             try:
-                await self._turn_for_ever(console, systemd)
+                await self._turn_for_ever(console)
             finally:
-                systemd.tell("STOPPING=1")
+                self._systemd.stopping()
                 await self._end_children()
                 self._running.unlink(missing_ok=True)
 
-    async def _turn_for_ever(self, console: Console, systemd: Notifier) -> None:
+    async def _turn_for_ever(self, console: Console) -> None:
         while not self._stopping.is_set():
             now = time.monotonic()
             for child in self._services:
@@ -277,12 +278,12 @@ class Supervisor:
             if self._lines.is_started and self._router.state == "ready" and not self._was_ready:
                 self._was_ready = True
                 log.info("ready after %.2f s", now - self._started)
-                systemd.tell("READY=1")
+                self._systemd.ready()
             if now >= self._tidy_at:
                 self._tidy_at = now + TIDY_S
                 self._herald.tidy()
                 self._running.touch()
-            systemd.turn(now)
+            self._systemd.turn(now, lambda: status.summary(self.status()))
             console.turn(now, self.status)
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
@@ -311,10 +312,11 @@ class Supervisor:
                 child.kill()
             return
         if number is signal.SIGHUP and self._has_terminal == has_terminal():
-            try:
-                self._operations.apply()
-            except McmError as error:
-                log.error("nothing was changed: %s", error)
+            with self._systemd.reloading():
+                try:
+                    self._operations.apply()
+                except McmError as error:
+                    log.error("nothing was changed: %s", error)
             return
         log.info("%s: stopping", number.name)
         self.stop()
@@ -434,14 +436,19 @@ def prepare(run_dir: Path) -> locks.Held:
         ) from error
 
 
-def start_logging(run_dir: Path, terminal: Terminal) -> None:
-    """Everything into the log file, warnings to the terminal as well."""
+def start_logging(run_dir: Path, terminal: Terminal, form: str) -> None:
+    """Everything into the log file, warnings to the terminal as well; *form* is one of logs.FORMATS."""
     file = logging.StreamHandler(os.fdopen(open_log(log_path(run_dir, "supervisor")), "w", buffering=1))
-    file.setFormatter(logging.Formatter(f"%(asctime)s supervisor[{os.getpid()}] %(levelname)s %(message)s"))
+    text = f"%(asctime)s supervisor[{os.getpid()}] %(levelname)s %(message)s"
+    file.setFormatter(formatter(form, "supervisor", text=text))
     terminal.setLevel(logging.WARNING)
-    terminal.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    short = "%(asctime)s %(levelname)s %(message)s"
+    terminal.setFormatter(formatter(form, "supervisor", text=short, clock="%H:%M:%S"))
     terminal.addFilter(RepeatFilter())
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal])
+    os.environ[FORMAT_VARIABLE] = form
+    if form == "json":
+        log_whatever_ends_us(log)
 
 
 def has_terminal() -> bool:
@@ -463,6 +470,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path)
     parser.add_argument("--run-dir", type=Path)
     parser.add_argument("--quiet", action="store_true", help="no summary on stdout")
+    parser.add_argument("--log-format", choices=FORMATS, default=FORMATS[0], help="of every log line")
     return parser.parse_args()
 
 
@@ -479,7 +487,7 @@ def main() -> int:
     except McmError as error:
         return _fail(error, Exit.USAGE)
     terminal = Terminal()
-    start_logging(settings.run_dir, terminal)
+    start_logging(settings.run_dir, terminal, arguments.log_format)
     try:
         supervisor = Supervisor(settings)
         asyncio.run(supervisor.run(Console(terminal, quiet=arguments.quiet)))

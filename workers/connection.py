@@ -28,6 +28,7 @@ from mcm.core.control import (
     LineClosed,
     LineReport,
     LineSettings,
+    MarketHours,
     Ready,
     Stop,
     TopicRates,
@@ -38,9 +39,11 @@ from mcm.core.control import (
 from mcm.core.dialling import Reason
 from mcm.core.errors import BadTopic
 from mcm.core.events import Tick
+from mcm.core.market_hours import Kind
 from mcm.core.markets import MARKETS
 from mcm.core.notices import CONTROL, LineMark, TopicMark, group_of
 from mcm.core.rates import Rates
+from mcm.core.rhythm import Trading
 from mcm.core.session import Accepted, Authenticate, Ending, Request, Session, Subscribe, Unsubscribe
 from mcm.core.wire import Group, encode_ticks
 from mcm.outlet import Outlet
@@ -153,12 +156,13 @@ class Line:
     def __init__(self, worker: "Worker", url: str) -> None:
         self._worker, self._url = worker, url
         market = worker.settings.market
-        self.session = Session(set(worker.wanted), MARKETS[market].held_limit)
+        self.session = Session(set(worker.wanted), MARKETS[market].held_limit, trading=worker.trading)
         self.decoder = vendor.FrameDecoder(market)
         worker.gatherer.forget()
         self._socket: Socket | None = None
         self._wake = asyncio.Event()
         self._asked_to_close = False
+        self._stale = ""
         self._answer_due = time.monotonic() + DIAL_LIMIT_S
         self._reported = self.session.state
 
@@ -258,7 +262,9 @@ class Line:
                     await self._wake.wait()
             self._wake.clear()
             if self._asked_to_close:
-                raise LineEnded(Reason.ASKED, "closed as asked")
+                raise (
+                    LineEnded(Reason.STALE, self._stale) if self._stale else LineEnded(Reason.ASKED, "closed as asked")
+                )
             now = time.monotonic()
             if not self.session.is_authenticated and now > self._answer_due:
                 raise LineEnded(Reason.DIAL_FAILED, f"no answer to the key within {DIAL_LIMIT_S:.0f} s")
@@ -282,9 +288,9 @@ class Line:
             return LineEnded(Reason.ABORTED, "the connection was cut without a close frame")
         return LineEnded(Reason.CLOSED, f"the upstream closed it with code {code}")
 
-    def ask_to_close(self) -> None:
-        """End this line with 1000."""
-        self._asked_to_close = True
+    def ask_to_close(self, stale: str = "") -> None:
+        """End this line with 1000; *stale* says why it is taken for dead, if it is."""
+        self._asked_to_close, self._stale = True, stale
         self._wake.set()
 
     def want(self, add: Iterable[str], remove: Iterable[str]) -> None:
@@ -314,6 +320,7 @@ class Worker:
         self.settings, self.channel, self.outlet = settings, channel, outlet
         self.gatherer = Gatherer(settings.market, outlet)
         self.wanted: set[str] = set()
+        self.trading: Trading | None = None
         self._line: Line | None = None
         self._permits: asyncio.Queue[Dial | None] = asyncio.Queue()
         self._stopping = False
@@ -348,8 +355,14 @@ class Worker:
                         self._line.want(add, remove)
                 case Dial():
                     self._permits.put_nowait(record)
-                case HangUp() if self._line is not None:
-                    self._line.ask_to_close()
+                case HangUp(stale):
+                    if self._line is not None:
+                        self._line.ask_to_close(stale)
+                case MarketHours(kind, since_ns):
+                    log.info("the market is %s", kind)
+                    self.trading = Trading(Kind(kind), time.monotonic() - (time.time_ns() - since_ns) / 1e9)
+                    if self._line is not None:
+                        self._line.session.trades(self.trading)
                 case Stop():
                     self._stop()
                 case _:

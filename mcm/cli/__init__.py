@@ -16,6 +16,7 @@ _WHERE = {
     "apply": "reload",
     "check": "offline",
     "connection": "live",
+    "doctor": "doctor",
     "gaps": "past",
     "journal": "past",
     "ledger": "past",
@@ -31,6 +32,7 @@ _WHERE = {
     "stop": "running",
     "subscribe": "live",
     "tail": "ticks",
+    "top": "top",
     "unsubscribe": "live",
     "version": "running",
     "why": "why",
@@ -81,8 +83,9 @@ def main() -> None:
     \b
     mcm start                   run it; without an account it runs on the built-in simulator
     mcm tail AAPL --count 5     (in another terminal) look at ticks
-    mcm status                  every connection, its topics, its rate
+    mcm status                  every connection, its topics, its rate; `mcm top` keeps showing it
     mcm stop                    end it
+    mcm doctor                  what keeps it from working
 
     The configuration is --config FILE, else ./config.toml, else a packaged one.  The run directory, where sockets and
     logs lie and by which commands find a running mcm, is --run-dir DIR, else $MCM_RUN_DIR, else what the configuration

@@ -8,6 +8,7 @@ import msgspec
 
 from mcm.cli.options import places, run_dir_of
 from mcm.client import Control
+from mcm.core.display import duration
 from mcm.core.status import ConnectionStatus, Status
 
 __all__ = ["status"]
@@ -50,7 +51,7 @@ def _show(state: Status) -> None:
         )
     console = Console(highlight=False, markup=False, emoji=False)
     head = Text.assemble((state.state, f"bold {_STATE_COLOURS.get(state.state, '')}"))
-    head.append(f"   pid {state.pid}, up {_duration(state.uptime_s)}, {state.run_dir}")
+    head.append(f"   pid {state.pid}, up {duration(state.uptime_s)}, {state.run_dir}")
     console.print(head)
     console.print(table)
     console.print(Text(f"router {state.router.state}: {state.router.published:,} ticks published"))
@@ -94,10 +95,3 @@ def _remarks_on(name: str, line: ConnectionStatus) -> Iterator[str]:
             yield f"{name}: {what} {'once' if count == 1 else f'{count:,} times'}"
     if line.errors:
         yield f"{name}: " + ", ".join(f"{count:,} × {reason}" for reason, count in line.errors.items())
-
-
-def _duration(seconds: float) -> str:
-    whole = int(seconds)
-    days, hours, minutes = whole // 86_400, whole // 3_600 % 24, whole // 60 % 60
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (whole % 60, "s")]
-    return " ".join(f"{value} {unit}" for value, unit in parts if value)[:20] or "0 s"

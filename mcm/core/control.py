@@ -28,6 +28,7 @@ __all__ = [
     "LineClosed",
     "LineReport",
     "LineSettings",
+    "MarketHours",
     "Problem",
     "Ready",
     "Repair",
@@ -181,7 +182,16 @@ class Dial(_Record, frozen=True):
 
 
 class HangUp(_Record, frozen=True):
-    """Close the line with 1000 and wait for the next permit."""
+    """Close the line with 1000 and wait for the next permit; *stale* says why it is taken for dead, if it is."""
+
+    stale: str = ""
+
+
+class MarketHours(_Record, frozen=True):
+    """In which kind of session the market is (the values of core.market_hours.Kind), and since when (wall clock)."""
+
+    kind: str
+    since_ns: int
 
 
 class BackfillSettings(_Record, frozen=True):
@@ -247,6 +257,7 @@ Down = (
     | Want
     | Dial
     | HangUp
+    | MarketHours
     | Repair
     | Stop
 )

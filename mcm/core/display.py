@@ -23,7 +23,7 @@ from mcm.core.events import (
     Tick,
 )
 
-__all__ = ["clock", "describe"]
+__all__ = ["clock", "describe", "duration"]
 
 Number = int | float | str | None
 
@@ -65,6 +65,14 @@ def clock(nanoseconds: int) -> str:
     except (ValueError, OverflowError, OSError):  # no time at all, or in another unit than documented
         return "--:--:--.---"
     return moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1_000:03}"
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds in words: ``2 d 3 h 5 s``."""
+    whole = int(seconds)
+    days, hours, minutes = whole // 86_400, whole // 3_600 % 24, whole // 60 % 60
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (whole % 60, "s")]
+    return " ".join(f"{value} {unit}" for value, unit in parts if value)[:20] or "0 s"
 
 
 def clock_ms(milliseconds: int | None) -> str:

@@ -28,6 +28,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mcm.core.market_hours import Kind
+from mcm.core.rhythm import Rhythm, Trading
+
 __all__ = [
     "Accepted",
     "Acknowledged",
@@ -47,13 +50,6 @@ ANSWER_LIMIT_S = 5.0
 MESSAGE_ITEMS = 500
 MESSAGE_BYTES = 500_000  # the vendor takes 1 MB; half of it leaves room for quoting
 _MINUTE_BARS = frozenset({"AM", "CA", "XA"})  # massive-protocol.md 4.2
-_SLOT_S = 0.5
-_RATE_MEMORY_S = 60.0
-_SILENCE_MEMORY_S = 300.0
-_KNOWN = 20.0  # so many ticks, and so many half seconds with ticks, make a habit
-_QUIET_FACTOR = 20.0  # silent for so many mean intervals is no coincidence
-_QUIET_S = (10.0, 120.0)
-_QUIET_BETWEEN_BARS_S = 90.0
 
 
 class State(Enum):
@@ -141,47 +137,6 @@ class _Asked:
 
 
 @dataclass
-class _Rhythm:
-    """How often a line speaks, so that silence can be told from death.
-
-    Weighed are the half seconds in which it spoke, not its ticks: a minute's bars come in one burst, and say nothing
-    about the silence that follows.
-    """
-
-    since: float = math.inf
-    last: float = -math.inf
-    slot: float = -math.inf
-    ticks: float = 0.0
-    slots: float = 0.0
-    longest_s: float = 0.0
-
-    def spoke(self, count: int, now: float) -> None:
-        if self.since == math.inf:
-            self.since = self.last = now
-        if now - self.slot >= _SLOT_S:
-            fades = math.exp((self.slot - now) / _RATE_MEMORY_S)
-            self.ticks *= fades
-            self.slots = self.slots * fades + 1
-            self.longest_s *= math.exp((self.last - now) / _SILENCE_MEMORY_S)
-            self.slot = now
-        self.ticks += count
-        self.longest_s = max(self.longest_s, now - self.last)
-        self.last = now
-
-    def quiet_limit_s(self, *, speaks_by_the_minute: bool) -> float | None:
-        if self.ticks < _KNOWN:
-            return None
-        shortest, longest = _QUIET_S
-        if self.slots < _KNOWN:
-            return longest
-        observed_s = self.last - self.since
-        if speaks_by_the_minute and observed_s < _RATE_MEMORY_S:
-            shortest = _QUIET_BETWEEN_BARS_S
-        mean_s = _RATE_MEMORY_S * (1 - math.exp(-max(1.0, observed_s) / _RATE_MEMORY_S)) / self.slots
-        return min(longest, max(shortest, _QUIET_FACTOR * mean_s, 2 * self.longest_s))
-
-
-@dataclass
 class Session:
     """The conversation over one WebSocket.
 
@@ -191,6 +146,7 @@ class Session:
         unproven: items asked for and not confirmed; a tick of one of them is to be reported by :meth:`proven`.
         unconfirmed: item → reason, for items given up on until they tick.
         ending: what the upstream said about why it will close, if it did.
+        trading: the session of the market; None where nothing is known of it.
     """
 
     wanted: set[str] = field(default_factory=set)
@@ -200,6 +156,7 @@ class Session:
     confirmed: set[str] = field(default_factory=set)
     unconfirmed: dict[str, str] = field(default_factory=dict)
     ending: Ending | None = None
+    trading: Trading | None = None
     _queue: dict[str, bool] = field(default_factory=dict)  # item → is it the second try; in order
     _told: set[str] = field(default_factory=set)  # asked for, with whatever answer
     _leaving: dict[str, None] = field(default_factory=dict)  # told, and no longer wanted
@@ -212,7 +169,7 @@ class Session:
     _requests: int = 0
     _acknowledged: int = 0  # number of the newest request of which an item was
     _outbox: list[Request] = field(default_factory=list)
-    _rhythm: _Rhythm = field(default_factory=_Rhythm)
+    _rhythm: Rhythm = field(default_factory=Rhythm)
     _speaks_by_the_minute: bool = False
     _first_tick: float | None = None
     _last_tick: float | None = None
@@ -352,7 +309,7 @@ class Session:
             self._departed.pop(item, None)
             self._departed[item] = now
         if leaving:
-            self._rhythm = _Rhythm()  # fewer items, other habits
+            self._rhythm = Rhythm()  # fewer items, other habits
         self._held -= freed
         next_ones = [item for channel, places in freed.items() for item in self._next_in_line(channel, places)]
         self._queue = dict.fromkeys(next_ones, False) | self._queue
@@ -448,12 +405,22 @@ class Session:
 
         Learned from the ticks of the last minute or so.  A line that never ticked has no rate: it may be night.
         """
-        return self._rhythm.quiet_limit_s(speaks_by_the_minute=self._speaks_by_the_minute)
+        by_the_minute = self._speaks_by_the_minute
+        if self.trading is None:
+            return self._rhythm.quiet_limit_s(speaks_by_the_minute=by_the_minute)
+        return self._rhythm.quiet_limit_within_s(self.trading, speaks_by_the_minute=by_the_minute)
+
+    def trades(self, trading: Trading) -> None:
+        """The market has changed its session; where it has been closed, habits of the day before say nothing."""
+        if self.trading is not None and self.trading.kind is Kind.CLOSED and trading.kind is not Kind.CLOSED:
+            self._rhythm = Rhythm()
+        self.trading = trading
 
     def is_stale(self, *, now: float) -> bool:
         """Whether the line has been silent for longer than its own habits explain."""
         limit = self.quiet_limit_s()
-        return limit is not None and now - self._rhythm.last > limit
+        begin = self.trading.since if self.trading is not None else -math.inf  # before, silence meant something else
+        return limit is not None and now - max(begin, self._rhythm.last) > limit
 
     def tick_age_s(self, *, now: float) -> float | None:
         """Seconds since the last tick; None before the first."""

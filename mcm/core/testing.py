@@ -19,6 +19,7 @@ class Testing(Struct, frozen=True, forbid_unknown_fields=True):
         splice: false: a line that has come back is compared at once, as if it were in step.
         name_gaps: false: nobody is told of gaps.
         keep_links: link files are not deleted, so that a test can compare with what each line received.
+        market_is_open: every market is taken for open all the time, so that silent lines are judged by that.
     """
 
     drop_push: Annotated[float, Meta(ge=0, le=1)] = 0.0
@@ -29,3 +30,4 @@ class Testing(Struct, frozen=True, forbid_unknown_fields=True):
     splice: bool = True
     name_gaps: bool = True
     keep_links: bool = False
+    market_is_open: bool = False

@@ -1,5 +1,6 @@
 """One conversation, said and answered by values; then beside a little upstream in any order of events."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcm.core.market_hours import Kind
 from mcm.core.markets import MARKETS
+from mcm.core.rhythm import Trading
 from mcm.core.session import (
     ANSWER_LIMIT_S,
     MESSAGE_BYTES,
@@ -829,3 +832,106 @@ def test_ticks_alone_confirm_everything_that_ticks(steps: list[tuple[str, object
 
     assert session.state is State.LIVE
     assert session.confirmed == upstream.held
+
+
+# --- silence, and the hours of the market ----------------------------------------------------------------------------
+
+
+def test_a_busy_line_that_falls_silent_soon_after_its_start_is_noticed_within_half_a_minute_in_an_open_market() -> None:
+    session = live("T.A")
+    session.trades(Trading(Kind.OPEN, 0.0))
+
+    last = speaks(session, since=10.0, until=15.0, every_s=0.01)
+
+    assert not session.is_stale(now=last + 29.0)
+    assert session.is_stale(now=last + 31.0)
+
+
+def test_a_burst_of_a_rare_symbol_makes_no_habit_in_an_open_market_either() -> None:
+    session = live("T.RARE")
+    session.trades(Trading(Kind.OPEN, 0.0))
+    for frame in range(80):
+        session.ticked(1, now=100.0 + frame / 20)
+
+    assert not session.is_stale(now=220.0)
+
+
+def test_minute_bars_have_their_minute_in_an_open_market_too() -> None:
+    session = live("AM.*")
+    session.trades(Trading(Kind.OPEN, 0.0))
+    for frame in range(40):
+        session.ticked(100, now=100.0 + frame / 10)
+
+    assert not session.is_stale(now=170.0)
+
+
+def test_a_night_of_silence_is_no_alarm_and_neither_is_its_end() -> None:
+    session = live("T.A")
+    session.trades(Trading(Kind.THIN, 0.0))
+    last = speaks(session, since=10.0, until=600.0, every_s=0.05)
+
+    session.trades(Trading(Kind.CLOSED, 605.0))
+    assert session.quiet_limit_s() is None
+    assert not session.is_stale(now=last + 30_000.0)
+    session.trades(Trading(Kind.THIN, 30_000.0))
+    assert not session.is_stale(now=36_000.0)
+    session.trades(Trading(Kind.OPEN, 37_000.0))
+    assert not session.is_stale(now=37_001.0)
+
+
+def test_where_ticks_flow_in_a_market_that_should_be_closed_the_learned_rate_rules() -> None:
+    session = live("T.A")
+    session.trades(Trading(Kind.CLOSED, 0.0))
+
+    last = speaks(session, since=10.0, until=590.0, every_s=0.05)
+    assert not session.is_stale(now=last + 1_000.0)
+    last = speaks(session, since=last, until=620.0, every_s=0.05)
+
+    assert session.is_stale(now=last + 11.5)
+
+
+def test_outside_the_regular_session_a_line_has_two_minutes() -> None:
+    session = live("T.A")
+    session.trades(Trading(Kind.THIN, 0.0))
+
+    last = speaks(session, since=10.0, until=600.0, every_s=0.05)
+
+    assert not session.is_stale(now=last + 119.0)
+    assert session.is_stale(now=last + 121.0)
+
+
+def test_silence_before_the_opening_does_not_count_after_it() -> None:
+    session = live("T.A")
+    session.trades(Trading(Kind.THIN, 0.0))
+    last = speaks(session, since=10.0, until=600.0, every_s=0.05)
+
+    session.trades(Trading(Kind.OPEN, last + 60.0))
+
+    assert not session.is_stale(now=last + 69.0)
+    assert session.is_stale(now=last + 71.0)
+
+
+@given(
+    pauses=st.lists(st.floats(0.0, 60.0), min_size=1, max_size=80),
+    count=st.integers(1, 100),
+    channel=st.sampled_from(["T", "AM"]),
+    since=st.floats(-2_000.0, 500.0),
+)
+def test_an_open_market_only_shortens_patience_and_any_other_only_lengthens_it(
+    pauses: list[float], count: int, channel: str, since: float
+) -> None:
+    def limit(kind: Kind | None) -> float:
+        session = live(f"{channel}.A")
+        if kind is not None:
+            session.trades(Trading(kind, since))
+        now = 0.0
+        for pause in pauses:
+            now += pause
+            session.ticked(count, now=now)
+        found = session.quiet_limit_s()
+        return found if found is not None else math.inf
+
+    own = limit(None)
+    assert limit(Kind.OPEN) <= own
+    assert limit(Kind.THIN) >= own
+    assert limit(Kind.CLOSED) >= own

@@ -190,7 +190,8 @@ def test_an_error_names_file_key_value_what_is_allowed_and_what_was_meant(text: 
         (
             "[testing]\ncrash = 1",
             "testing.crash",
-            "known here: drop_push, drop_publish, high_water_mark, poison, arbitrate, splice, name_gaps, keep_links",
+            "known here: drop_push, drop_publish, high_water_mark, poison, arbitrate, splice, name_gaps, keep_links, "
+            "market_is_open",
         ),
         ("[[connections]]", "connections[0].name", "give a text in quotes"),
         (LINE + '[[watchlists]]\nname = "x"', "watchlists[0].channels", "give a list of texts"),
