@@ -51,9 +51,9 @@ def test_an_installed_wheel_runs_without_a_configuration_file(wheel: Path, mcm: 
     started = run("start", "--detach")
     assert started.returncode == 0, started.stderr + mcm.logs()
     assert "with 3 of 3 connections live" in started.stdout
-    wait_until(lambda: len(mcm.processes()) == 8, because="every process has been started")
+    wait_until(lambda: len(mcm.processes()) == 9, because="every process has been started")
     commands = mcm.processes().values()
-    assert len(commands) == 8
+    assert len(commands) == 9
     assert all(line.startswith(str(mcm.folder)) for line in commands), commands
     status = mcm.status()
     assert (status.state, status.run_dir) == ("ready", str(mcm.run_dir))

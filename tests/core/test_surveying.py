@@ -1,0 +1,40 @@
+from mcm.core import surveying
+from mcm.core.assignment import Wish
+from mcm.core.live import Live
+from mcm.core.settings import Connection, Settings, Watchlist
+
+SETTINGS = Settings(
+    connections=(Connection("one"), Connection("two"), Connection("off", enabled=False)),
+    watchlists=(
+        Watchlist("pinned", ("T", "Q"), symbols=("AAPL",), connection="one"),
+        Watchlist("free", ("T",), symbols=("AAPL", "MSFT")),
+    ),
+)
+
+
+def test_every_configured_connection_is_there_also_those_that_do_not_run() -> None:
+    found = surveying.configured(SETTINGS, Live(added=(Connection("more"),), removed=("two",)))
+
+    assert [(one.name, one.is_enabled, one.note) for one in found.connections] == [
+        ("one", True, ""),
+        ("two", False, "removed by hand"),
+        ("off", False, "disabled in the configuration"),
+        ("more", True, "added by hand"),
+    ]
+    assert found.connections[0].watchlists == ["pinned"]
+    assert found.watchlists == {"pinned": "one", "free": None}
+
+
+def test_a_topic_is_of_the_first_watchlist_that_wants_it() -> None:
+    names = surveying.watchlists(SETTINGS)
+
+    assert names == {"stocks.T.AAPL": "pinned", "stocks.Q.AAPL": "pinned", "stocks.T.MSFT": "free"}
+
+
+def test_a_row_has_what_is_known_and_nothing_for_what_is_not() -> None:
+    wanted = {topic: Wish("stocks", topic.partition(".")[2]) for topic in ("stocks.T.A", "stocks.T.B")}
+
+    first, second = surveying.rows(wanted, wanted, {"stocks.T.A": {"two", "one"}}, {"stocks.T.A": 1.5}, {})
+
+    assert (first.lines, first.ticks_per_s, first.copies) == (["one", "two"], 1.5, 1)
+    assert (second.lines, second.ticks_per_s, second.watchlist) == ([], None, "")
