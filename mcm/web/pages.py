@@ -198,7 +198,7 @@ def _quantiles(recent: Recent, now: float) -> dict[str, Any]:
 
 
 def _event(name: str, picture: Picture) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(picture) + b"\n\n"
+    return b"retry: 1000\nevent: " + name.encode() + b"\ndata: " + msgspec.json.encode(picture) + b"\n\n"
 
 
 def _shortened(status: Status) -> Status:

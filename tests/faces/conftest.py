@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mcm.simulator.launch import launch
-from tests.faces.dashboard import CONFIGURATION, KEY, MARK, TOKEN, Board, Web
+from tests.faces.dashboard import CONFIGURATION, KEY, MARK, MARKUP, TOKEN, Board, Web
 from tests.faces.gateway import EVERY_MARKET, TICKS_PER_S, GatewayProcess, Program, Scene
 from tests.processes.conftest import mcm, start, vendor
 from tests.processes.stack import somewhere, wait_until
@@ -38,7 +38,7 @@ def scene() -> Iterator[Scene]:
 def _board(more: str = "") -> Iterator[Board]:
     with launch("--ticks-per-s", "600") as simulator, somewhere() as stack:
         stack.environment |= {"MASSIVE_API_KEY": KEY, "DASHBOARD_TOKEN": TOKEN, "SOMETHING": MARK}
-        stack.config.write_text(CONFIGURATION.format(feed=f"ws://127.0.0.1:{simulator.port}", more=more))
+        stack.config.write_text(CONFIGURATION.format(feed=f"ws://127.0.0.1:{simulator.port}", more=more, markup=MARKUP))
         started = stack.cli("start", "--detach", "--config", str(stack.config))
         assert started.returncode == 0, started.stderr + stack.logs()
         status = stack.wait(

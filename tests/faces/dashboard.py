@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from mcm.simulator.launch import Simulator
 from tests.processes.stack import Mcm
 
-__all__ = ["CONFIGURATION", "KEY", "MARK", "TOKEN", "Answer", "Board", "Web"]
+__all__ = ["CONFIGURATION", "KEY", "MARK", "MARKUP", "TOKEN", "Answer", "Board", "Web"]
 
 KEY, TOKEN, MARK = "key-that-nobody-may-see", "token-of-the-dashboard", "environment-that-nobody-may-see"
+MARKUP = "<img/src=x/onerror=document.title='hacked'>"
 CONFIGURATION = """
 [upstream]
 feed = "{feed}"
@@ -39,7 +40,7 @@ connection = "primary"
 [[watchlists]]
 name = "finance"
 channels = ["T"]
-symbols = ["JPM", "<img/src=x/onerror=document.title='hacked'>"]
+symbols = ["JPM", "{markup}"]
 connection = "secondary"
 [[watchlists]]
 name = "anywhere"
@@ -92,6 +93,7 @@ class Web:
             answer = connection.getresponse()
             assert answer.status == 200, answer.read()
             while True:
+                assert answer.readline() == b"retry: 1000\n"
                 name = answer.readline().decode().strip().removeprefix("event: ")
                 data = answer.readline().decode().removeprefix("data: ")
                 assert answer.readline() == b"\n"
