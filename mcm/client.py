@@ -14,7 +14,7 @@ import msgspec
 from mcm import bus, locks
 from mcm.core.control import Reply, Request
 from mcm.core.errors import NotRunning, UsageError
-from mcm.core.overview import Configured, TopicRow, TopicRows
+from mcm.core.overview import BriefGaps, Configured, TopicRow, TopicRows
 from mcm.core.status import Status, TopicStatus
 
 __all__ = ["Control", "Move", "Preview", "carried", "find_run_dir"]
@@ -153,6 +153,10 @@ class Control:
             found |= {row.topic: row for row in part.rows}
             first, total = first + TOPICS_PER_ANSWER, part.total
         return list(found.values())
+
+    def gaps(self, names: int) -> BriefGaps:
+        """Open gaps and the newest records of all, with at most so many *names* of topics each."""
+        return self.ask("gaps", {"names": names}, answer=BriefGaps)
 
     def why(self, what: str) -> list[TopicStatus]:
         """Everything about a topic, or about every wanted topic of a symbol."""

@@ -169,7 +169,10 @@ class Operations:
         """A part of what is wanted: in parts, because lines and router are not to wait for a long list."""
         carrying = self._lines.carrying
         topics = list(itertools.islice(carrying.wishes, first, first + count))
-        rows = surveying.rows(topics, carrying.wishes, carrying.placement.carriers, carrying.rates, self._watchlists)
+        carriers = carrying.placement.carriers
+        rows = surveying.rows(
+            topics, carrying.wishes, carriers, carrying.rates, names=self._watchlists, gaps=carrying.gaps
+        )
         return {"rows": rows, "total": len(carrying.wishes)}
 
     # --- names

@@ -23,7 +23,7 @@ from mcm.children import Child, Recipe, log_path, open_log
 from mcm.configuration import Configuration
 from mcm.console import Console
 from mcm.control_server import ControlServer
-from mcm.core import restart, status
+from mcm.core import restart, status, surveying
 from mcm.core.control import (
     BackfillSettings,
     BatchesLost,
@@ -63,10 +63,10 @@ TURN_S = 0.05
 TIDY_S = 1.0
 SERVICES_WAIT_S = 3.0
 KNOWN = (
-    "status, plan, gaps, is_safe {topic}, why {what}, stop, restart {name}, subscribe {topics, connection?, copies?}, "
-    "unsubscribe {topics}, move {what, connection}, pause {name}, resume {name}, add_connection {connection}, "
-    "remove_connection {name}, rebalance {dry_run}, preview, apply, lease {holder, topics}, release {holder}, "
-    "configured, topics {first, count}"
+    "status, plan, gaps {names?}, is_safe {topic}, why {what}, stop, restart {name}, "
+    "subscribe {topics, connection?, copies?}, unsubscribe {topics}, move {what, connection}, pause {name}, "
+    "resume {name}, add_connection {connection}, remove_connection {name}, rebalance {dry_run}, "
+    "preview, apply, lease {holder, topics}, release {holder}, configured, topics {first, count}"
 )
 ROUTER, REPLAY, BACKFILL, SIMULATOR = "router", "replay", "backfill", "simulator"
 GATEWAY, DASHBOARD = "gateway", "dashboard"
@@ -365,6 +365,8 @@ class Supervisor:
                 return self.status()
             case "plan", {}:
                 return self._lines.carrying.plan.carries
+            case "gaps", {"names": int(names)}:
+                return surveying.brief_gaps(self._lines.carrying.gaps, self._lines.carrying.recent, names)
             case "gaps", {}:
                 carrying = self._lines.carrying
                 return {

@@ -2,7 +2,7 @@
 
 import msgspec
 
-__all__ = ["Configured", "ConfiguredLine", "TopicRow", "TopicRows"]
+__all__ = ["BriefGap", "BriefGaps", "Configured", "ConfiguredLine", "TopicRow", "TopicRows"]
 
 
 class ConfiguredLine(msgspec.Struct, frozen=True):
@@ -43,6 +43,7 @@ class TopicRow(msgspec.Struct, array_like=True, gc=False, frozen=True):
         copies: how many should.
         ticks_per_s: as measured, exponentially weighted; null before.
         watchlist: that wants it; empty for what was subscribed by hand or by a program.
+        gap_since_ns: since when nobody receives it, wall clock; null where somebody does.
     """
 
     topic: str
@@ -50,6 +51,35 @@ class TopicRow(msgspec.Struct, array_like=True, gc=False, frozen=True):
     copies: int
     ticks_per_s: float | None
     watchlist: str
+    gap_since_ns: int | None
+
+
+class BriefGap(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A gap that is open, or a record of one (see core.gaps), with the first few of its *count* topics.
+
+    Attributes:
+        ev: ``open``, or the record's.
+        detail: why it was opened, or how it was closed or repaired.
+        until_ns: 0 while it is open.
+        fetched, published: ticks, of a repair.
+    """
+
+    ev: str
+    connection: str
+    detail: str
+    topics: list[str]
+    count: int
+    since_ns: int
+    until_ns: int = 0
+    fetched: int = 0
+    published: int = 0
+
+
+class BriefGaps(msgspec.Struct, frozen=True):
+    """Gaps that are open, and the newest records of all, oldest first."""
+
+    open: list[BriefGap] = []
+    recent: list[BriefGap] = []
 
 
 class TopicRows(msgspec.Struct, frozen=True):

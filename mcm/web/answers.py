@@ -145,16 +145,15 @@ class Answers:
 
     async def _take_table(self) -> TopicTable:
         found = await self._source.ask(Control.topics)
-        gaps = self._pages.gaps
-        since = {topic: gap["since_ns"] for gap in gaps["open"] for topic in gap["topics"]}
-        counts = Counter(topic for one in gaps["recent"] if one["ev"] == "gap_opened" for topic in one["topics"])
+        recent = self._pages.gaps.recent
+        counts = Counter(topic for one in recent if one.ev == "gap_opened" for topic in one.topics)
         now_ns = time.time_ns()
         seen = self._sampler.last_ns(row.topic for row in found)
         rows: list[list[Any]] = [
             [
                 row.topic, row.lines, row.copies, row.ticks_per_s, row.watchlist,
                 round((now_ns - last_ns) / 1e9, 2) if last_ns is not None else None,
-                since.get(row.topic), counts[row.topic],
+                row.gap_since_ns, counts[row.topic],
             ]
             for row, last_ns in zip(found, seen, strict=True)
         ]  # fmt: skip

@@ -12,7 +12,7 @@ from aiohttp import web
 from mcm.client import Control
 from mcm.core.errors import McmError
 from mcm.core.latency import Histogram, Recent
-from mcm.core.overview import Configured
+from mcm.core.overview import BriefGaps, Configured
 from mcm.core.status import Status
 from mcm.core.web_history import INTERVAL_S, POINTS, History
 from mcm.web.processes import Meter
@@ -26,8 +26,12 @@ ALONE_S = 1.0  # between looks while no page is open, for the history
 SLOWLY_S = 2.0  # configuration and gaps
 PROBING_S = 120.0  # after the metrics were asked for
 PAGES = 64
+PATIENCE_S = 30.0  # with a page that takes nothing
 QUEUE = 8  # frames that a page may be behind, two seconds
+GAPS_S = 10.0
+GAP_NAMES = 500  # of topics of one gap; the REST side has them all
 NAMED = 20
+SHOWN, RECORDS = 3, 100  # topics of a gap, and records, on a page
 
 Picture = dict[str, Any]
 
@@ -79,8 +83,9 @@ class Pages:
         self._opened = asyncio.Event()
         self.history, self._meter = History(), Meter()
         self._configured: Configured | None = None
-        self.gaps: dict[str, list[dict[str, Any]]] = {"open": [], "recent": []}
-        self._slow_at = self._probed_at = float("-inf")
+        self.gaps = BriefGaps()
+        self._gaps_of: tuple[int, ...] = ()
+        self._slow_at = self._probed_at = self._gaps_at = float("-inf")
 
     def __len__(self) -> int:
         """How many are open."""
@@ -109,8 +114,12 @@ class Pages:
         self._opened.set()
         try:
             while True:
-                await response.write(await page.get())
-        except ConnectionError:
+                frame = await page.get()
+                async with asyncio.timeout(PATIENCE_S):
+                    await response.write(frame)
+        except (ConnectionError, TimeoutError):
+            if request.transport is not None:  # what is unsent is of no use to anybody
+                request.transport.abort()
             return response
         finally:
             del self._open[page]
@@ -151,7 +160,7 @@ class Pages:
         }
         if now - self._slow_at >= SLOWLY_S:
             self._slow_at = now
-            await self._look_slowly(status, news)
+            await self._look_slowly(status, news, now)
         if is_point:
             news["point"] = {"count": self.history.count, "rates": self.history.newest(rates)}
         whole = news | {
@@ -161,15 +170,24 @@ class Pages:
         }
         self._send(news, whole)
 
-    async def _look_slowly(self, status: Status, news: Picture) -> None:
+    async def _look_slowly(self, status: Status, news: Picture, now: float) -> None:
         configured = await self._source.ask(Control.configured)
         if configured != self._configured:
             self._configured = news["configured"] = configured
-        gaps = await self._source.ask(lambda control: control.ask("gaps", answer=dict[str, list[dict[str, Any]]]))
+        gaps = await self._take_gaps(status, now)
         if gaps != self.gaps:
             self.gaps = gaps
             news["gaps"] = _brief(gaps)
         news["processes"] = self._meter.look(status)
+
+    async def _take_gaps(self, status: Status, now: float) -> BriefGaps:
+        """Asked for when something has happened to a line, and now and then for repairs: it may be a long answer."""
+        lines = status.connections.values()
+        signs = (status.gaps, *(one.reconnects for one in lines), *(one.restarts for one in lines))
+        if signs == self._gaps_of and now - self._gaps_at < GAPS_S:
+            return self.gaps
+        self._gaps_of, self._gaps_at = signs, now
+        return await self._source.ask(lambda control: control.gaps(GAP_NAMES))
 
     def _send(self, news: Picture, whole: Picture) -> None:
         """Encode each at most once."""
@@ -217,11 +235,7 @@ def _shortened(status: Status) -> Status:
     )
 
 
-def _brief(gaps: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Gaps with the number of their topics and the first few names."""
-    return {kind: [_brief_record(one) for one in records[-100:]] for kind, records in gaps.items()}
-
-
-def _brief_record(record: dict[str, Any]) -> dict[str, Any]:
-    topics = sorted(record.get("topics") or ([record["topic"]] if "topic" in record else []))
-    return {**record, "topics": topics[:3], "count": len(topics)}
+def _brief(gaps: BriefGaps) -> BriefGaps:
+    """As much of it as a page shows."""
+    few = [msgspec.structs.replace(one, topics=sorted(one.topics)[:SHOWN]) for one in gaps.recent[-RECORDS:]]
+    return BriefGaps([msgspec.structs.replace(one, topics=sorted(one.topics)[:SHOWN]) for one in gaps.open], few)

@@ -18,6 +18,8 @@ from openapi_spec_validator import validate
 from mcm.core.status import Status
 from mcm.core.web_api import PATHS
 from mcm.web.app import Dashboard
+from mcm.web.pages import QUEUE, Page
+from mcm.web.sampler import Look, Sampler
 from tests.faces.dashboard import Board, Web, readers
 from tests.processes.stack import NO_FACES, Mcm, Start, wait_until
 
@@ -213,6 +215,36 @@ def test_pages_are_counted_and_ten_of_them_cost_little(board: Board) -> None:
     board.mcm.wait(
         lambda status: status.dashboard is not None and status.dashboard.pages == 0, because="all are closed"
     )
+
+
+def test_a_page_that_takes_nothing_is_told_everything_anew_instead_of_being_queued_for() -> None:
+    page = Page()
+    page.must_be_told_all = False
+
+    for _ in range(QUEUE):
+        page.put(b"news")
+    assert page.waiting_bytes == QUEUE * len(b"news")
+    assert not page.must_be_told_all
+    page.put(b"one too many")
+
+    assert page.waiting_bytes == 0
+    assert page.must_be_told_all
+
+
+def test_ticks_are_read_only_while_somebody_looks_and_only_a_part_of_too_many(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = Sampler(board.mcm.run_dir)
+    sampler.start()
+    assert sampler._socket is None
+
+    sampler.want(Look.ALL)
+    wait_until(lambda: bool(sampler.take_tape()), because="it reads")
+    monkeypatch.setattr("mcm.web.sampler.BUDGET", 3)
+    wait_until(lambda: sampler.is_partial, because="there is more than it may look at")
+    wait_until(lambda: bool(sampler.take_tape()), because="it goes on with a part")
+    sampler.want(Look.NOTHING)
+    wait_until(lambda: sampler._socket is None and sampler.last_ns(["stocks.T.AAPL"]) == [None], because="nobody looks")
 
 
 # --- what changes something -------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ def test_a_wheel_holds_both_packages_the_default_configuration_and_nothing_else(
     names = zipfile.ZipFile(wheel).namelist()
 
     assert {"mcm/config.toml", "mcm/cli/starting.py", "mcm/simulator/__main__.py", "workers/router.py"} <= set(names)
+    assert {"mcm/web/static/index.html", "mcm/web/static/app.js", "mcm/web/static/style.css"} <= set(names)
     assert {re.split(r"[-/]", name)[0] for name in names} == {"mcm", "workers"}
     assert zipfile.ZipFile(wheel).read("mcm/config.toml") == (CHECKOUT / "config.toml").read_bytes()
 

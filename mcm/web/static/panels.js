@@ -37,7 +37,7 @@ export function drawLedger(status) {
 export function drawGaps(gaps) {
   const list = make("ol", "records");
   for (const gap of gaps.open) {
-    const item = record(gap.since_ns, `${topics(gap)} of ${gap.connection}: ${gap.reason}`);
+    const item = record(gap.since_ns, `${topics(gap)} of ${gap.connection}: ${gap.detail}`);
     item.prepend(make("b", "open", "open "));
     list.append(item);
   }
@@ -45,8 +45,8 @@ export function drawGaps(gaps) {
   for (const one of recent) {
     const seconds = ((one.until_ns - one.since_ns) / 1e9).toFixed(1);
     const words = one.ev === "gap_closed"
-      ? `closed after ${seconds} s: ${topics(one)}, ${one.how}, ${one.connection}`
-      : `${one.topic}: ${count(one.published)} of ${count(one.fetched)} fetched, ${one.how}`;
+      ? `closed after ${seconds} s: ${topics(one)}; ${one.detail}, ${one.connection}`
+      : `${topics(one)}: ${count(one.published ?? 0)} published of ${count(one.fetched ?? 0)} fetched, ${one.detail}`;
     list.append(record(one.until_ns, words));
   }
   const none = make("p", "dim", "No gap is open, and none was closed since mcm started.");
