@@ -244,6 +244,7 @@ def test_a_line_is_paused_and_resumed_and_a_symbol_moved_by_buttons(board: Board
 
     page.get_by_placeholder("Search symbol").fill("JPM")
     page.get_by_role("button", name="Move stocks.T.JPM").click()
+    page.locator("#dialog", has_text="carried by secondary, confirmed since").wait_for()
     page.locator("#dialog select").select_option("primary")
     say_yes(page)
     page.locator("#table .row", has_text="JPM").filter(has_text="primary").wait_for()

@@ -1,7 +1,7 @@
 // What changes something: asked for in a dialog first, then sent, then told.
 
 import { byId, make, say } from "./dom.js";
-import { count, parts } from "./format.js";
+import { clock, count, parts } from "./format.js";
 
 async function post(path, body) {
   const answer = await fetch(path, {
@@ -95,6 +95,21 @@ export function changeLine(action, name) {
   });
 }
 
+/** Fill *list* with who carries a topic, since when and why. */
+async function explain(topic, list) {
+  const answer = await fetch(`/api/topics/${encodeURIComponent(topic)}`).then((one) => one.json()).catch(() => []);
+  const one = Array.isArray(answer) ? answer.find((found) => found.topic === topic) : null;
+  if (!one) return;
+  const words = Object.entries(one.carried_by).map(([line, since]) =>
+    `carried by ${line}, ${since ? `confirmed since ${clock(since / 1e6, false)}` : "not yet confirmed"}`);
+  words.push(one.pinned_to ? `pinned to ${one.pinned_to}` : `${one.strategy} put it on ${one.home.join(", ") || "no line"}`);
+  if (one.trouble) words.push(one.trouble);
+  for (const moved of one.moves.slice(-3)) {
+    words.push(`${clock(moved.at_ns / 1e6, false)} ${moved.source.join(", ") || "nobody"} → ${moved.target.join(", ") || "nobody"}: ${moved.why}`);
+  }
+  list.replaceChildren(...words.map((text) => make("li", "", text)));
+}
+
 /** Move a topic, or all topics of its symbol, to another line of its market. */
 export function move(row, configured) {
   const { market, symbol } = parts(row.topic);
@@ -104,10 +119,14 @@ export function move(row, configured) {
   for (const one of targets) select.append(new Option(one.name, one.name));
   const other = targets.find((one) => !row.carriers.includes(one.name));
   if (other) select.value = other.name;
+  const why = make("ul", "facts-list");
+  const form = make("div");
+  form.append(why, select);
+  explain(row.topic, why);
   ask({
-    title: `Move ${symbol}`,
-    text: `All topics of ${symbol} are pinned to this connection. No tick is missed on the way.`,
-    body: select,
+    title: row.topic,
+    text: `Move ${symbol}: all its topics are pinned to the connection chosen here. No tick is missed on the way.`,
+    body: form,
     button: "Move",
     act: async () => {
       const answer = await post("/api/move", { what: symbol, connection: select.value });

@@ -155,7 +155,9 @@ class Row {
       this.element.append(cell);
       return cell;
     });
-    this.symbol = make("span", "symbol");
+    this.symbol = make("button", "small symbol");
+    this.symbol.type = "button";
+    this.symbol.addEventListener("click", () => this.table.onMove(this.row));
     this.channel = make("span", "dim");
     this.cells[0].append(this.symbol, this.channel);
     this.move = make("button", "small", "Move…");
