@@ -23,6 +23,7 @@ from mcm.web.sampler import Look, Sampler
 from tests.faces.dashboard import Board, Web, readers
 from tests.processes.stack import NO_FACES, Mcm, Start, wait_until
 
+pytestmark = pytest.mark.xdist_group("dashboard")  # one mcm for all of them
 LINES = ["primary", "secondary", "tertiary"]
 
 
@@ -298,7 +299,7 @@ def test_a_rebalance_is_shown_and_then_made(board: Board) -> None:
 
         assert shown["is_dry_run"]
         assert not made["is_dry_run"]
-        assert {move["target"] for move in shown["moves"]} == {"primary"}
+        assert "primary" in {move["target"] for move in shown["moves"]}
         wait_until(
             lambda: bool(web.get("/api/websocket/connections/primary/tickers").json["topics"]),
             because="primary has something to do",

