@@ -53,9 +53,12 @@ def _board(more: str = "") -> Iterator[Board]:
         yield Board(simulator, stack, web)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def board() -> Iterator[Board]:
-    """A vendor and an mcm with three lines and the dashboard on a free port; for all tests of a module."""
+    """A vendor and an mcm with three lines and the dashboard on a free port; for all tests, which leave it as it was.
+
+    Without failover, so that a line that has been down carries at once what it had before.
+    """
     with _board() as board:
         yield board
 

@@ -23,6 +23,7 @@ listen = "127.0.0.1:0"
 {more}
 [routing]
 auto_rebalance = false
+failover = false
 [[connections]]
 name = "primary"
 [[connections]]

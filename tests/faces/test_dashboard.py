@@ -285,7 +285,7 @@ def test_a_connection_is_paused_resumed_and_restarted(board: Board) -> None:
 
 def test_a_rebalance_is_shown_and_then_made(board: Board) -> None:
     web = board.web
-    topics = [f"stocks.{channel}.{symbol}" for symbol in ("AAPL", "MSFT", "NVDA", "AMZN") for channel in "TQ"]
+    topics = web.get("/api/websocket/connections/primary/tickers").json["topics"]
     web.post("/api/unsubscribe", {"topics": topics})  # so that primary is idle
     try:
         wait_until(

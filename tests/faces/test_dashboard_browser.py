@@ -213,7 +213,7 @@ def test_a_worker_that_is_killed_is_seen_to_go_and_to_come_back(board: Board, pa
 
 
 def test_a_rebalance_is_shown_first_and_then_run(board: Board, page: "Page") -> None:
-    topics = [f"stocks.{channel}.{symbol}" for symbol in ("AAPL", "MSFT", "NVDA", "AMZN") for channel in "TQ"]
+    topics = board.web.get("/api/websocket/connections/primary/tickers").json["topics"]
     board.web.post("/api/unsubscribe", {"topics": topics})
     try:
         wait_until(
