@@ -14,11 +14,13 @@ import msgspec
 from mcm import bus, locks
 from mcm.core.control import Reply, Request
 from mcm.core.errors import NotRunning, UsageError
+from mcm.core.overview import BriefGaps, Configured, TopicRow, TopicRows
 from mcm.core.status import Status, TopicStatus
 
 __all__ = ["Control", "Move", "Preview", "carried", "find_run_dir"]
 
 ANSWER_LIMIT_S = 5.0
+TOPICS_PER_ANSWER = 5_000
 
 Answer = TypeVar("Answer")
 
@@ -133,6 +135,28 @@ class Control:
     def remove_connection(self, name: str) -> None:
         """Let others carry what this connection has, then end its process."""
         self.ask("remove_connection", {"name": name}, answer=dict[str, str])
+
+    def restart(self, name: str) -> None:
+        """Start a connection, or another process by its name, afresh; one that was parked tries again at once."""
+        self.ask("restart", {"name": name}, answer=dict[str, str])
+
+    def configured(self) -> Configured:
+        """What the configuration says of connections and watchlists, with what was changed by hand."""
+        return self.ask("configured", answer=Configured)
+
+    def topics(self) -> list[TopicRow]:
+        """Every wanted topic in short; asked for in parts, between which something may change."""
+        found: dict[str, TopicRow] = {}
+        first, total = 0, 1
+        while first < total:
+            part = self.ask("topics", {"first": first, "count": TOPICS_PER_ANSWER}, answer=TopicRows)
+            found |= {row.topic: row for row in part.rows}
+            first, total = first + TOPICS_PER_ANSWER, part.total
+        return list(found.values())
+
+    def gaps(self, names: int) -> BriefGaps:
+        """Open gaps and the newest records of all, with at most so many *names* of topics each."""
+        return self.ask("gaps", {"names": names}, answer=BriefGaps)
 
     def why(self, what: str) -> list[TopicStatus]:
         """Everything about a topic, or about every wanted topic of a symbol."""

@@ -57,6 +57,7 @@ class Configuration:
         run_dir: absolute; need not exist yet.
         api_key: for the upstream; a stand-in where none is needed.
         tokens: of the gateway, by their names.
+        dashboard_token: None where it has none.
     """
 
     settings: Settings
@@ -64,6 +65,7 @@ class Configuration:
     run_dir: Path
     api_key: Secret
     tokens: Mapping[str, Secret] = field(default_factory=dict)
+    dashboard_token: Secret | None = None
 
     @property
     def has_key(self) -> bool:
@@ -99,6 +101,7 @@ def load(path: Path | None, environment: Mapping[str, str], *, run_dir: Path | N
         checked = _checked(document, str(file), variables)
         key = _api_key(checked, variables, dotenv)
         tokens = _tokens(checked, variables, dotenv)
+        dashboard_token = _dashboard_token(checked, variables, dotenv)
     except SettingsError as error:
         if error.where in in_dotenv and error.where not in from_environment:
             raise SettingsError(str(dotenv), error.where, error.problem, error.hint) from None
@@ -106,7 +109,7 @@ def load(path: Path | None, environment: Mapping[str, str], *, run_dir: Path | N
     if run_dir is None and (variable := from_environment.get("MCM_RUN_DIR")) is not None:
         run_dir = Path(variable)
     place = run_dir.expanduser() if run_dir is not None else home / Path(checked.run_dir).expanduser()
-    return Configuration(checked, file.absolute(), Path(os.path.abspath(place)), key, tokens)
+    return Configuration(checked, file.absolute(), Path(os.path.abspath(place)), key, tokens, dashboard_token)
 
 
 def _checked(document: Mapping[str, object], where: str, variables: Mapping[str, str]) -> Settings:
@@ -135,16 +138,28 @@ def _tokens(checked: Settings, variables: Mapping[str, str], dotenv: Path) -> di
     found: dict[str, str] = {}
     for name, token in checked.gateway.tokens.items() if checked.gateway.enabled else ():
         variable = token.token_env
-        value = variables.get(variable, "").strip()
-        if not value:
-            raise _unset(variable, dotenv, f"[gateway.tokens.{name}] needs it")
-        if not _TOKEN.fullmatch(value):
-            problem = "is no token (and is not repeated here)"
-            raise SettingsError(variable, "", problem, "take 8 to 128 printable characters without spaces")
+        value = _token(variable, f"[gateway.tokens.{name}] needs it", variables, dotenv)
         if value in found.values():
             raise SettingsError(variable, "", "holds the token of another program", "give each its own")
         found[name] = value
     return {name: Secret(value) for name, value in found.items()}
+
+
+def _dashboard_token(checked: Settings, variables: Mapping[str, str], dotenv: Path) -> Secret | None:
+    variable = checked.dashboard.token_env
+    if variable is None or not checked.dashboard.enabled:
+        return None
+    return Secret(_token(variable, "dashboard.token_env names it", variables, dotenv))
+
+
+def _token(variable: str, why: str, variables: Mapping[str, str], dotenv: Path) -> str:
+    value = variables.get(variable, "").strip()
+    if not value:
+        raise _unset(variable, dotenv, why)
+    if not _TOKEN.fullmatch(value):
+        problem = "is no token (and is not repeated here)"
+        raise SettingsError(variable, "", problem, "take 8 to 128 printable characters without spaces")
+    return value
 
 
 def _unset(variable: str, dotenv: Path, why: str) -> SettingsError:

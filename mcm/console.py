@@ -108,9 +108,13 @@ def hints(configuration: Configuration) -> list[tuple[str, str]]:
     mcm, where = _command(), _option(configuration.run_dir)
     watchlist = next((one for one in configuration.settings.watchlists if one.symbols), None)
     symbol = watchlist.symbols[0] if watchlist is not None else "AAPL"
+    dashboard = configuration.settings.dashboard
+    has_page = dashboard.enabled and not dashboard.listen.endswith(":0")
+    page = [(f"http://{dashboard.listen}/", "all of it in a browser")] if has_page else []
     return [
         (f"{mcm} tail {symbol} --count 5{where}", f"five ticks of {symbol}"),
         (f"{mcm} status{where}", "every connection, its topics and its rate"),
+        *page,
         (f"{mcm} stop{where}", "ends it"),
     ]
 

@@ -62,7 +62,7 @@ class _Line:
     Attributes:
         told: items that the present process has been told to carry.
         report, unconfirmed: what it said last.
-        ticks, errors: of its earlier lives.
+        ticks, errors, channels: of its earlier lives.
         opened: times that the upstream accepted its key.
         seen: (time, ticks) of the last seconds, for the rate.
         live_since: since when it is live; None while it is not.
@@ -74,6 +74,7 @@ class _Line:
     unconfirmed: dict[str, str] = field(default_factory=dict)
     ticks: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    channels: Counter[str] = field(default_factory=Counter)
     opened: int = 0
     seen: deque[tuple[float, int]] = field(default_factory=deque)
     live_since: float | None = None
@@ -95,6 +96,7 @@ class _Line:
         if self.report is not None:
             self.ticks += self.report.ticks
             self.errors.update(self.report.errors)
+            self.channels.update(self.report.channels)
         self.told, self.report, self.unconfirmed = set(), None, {}
         self.seen.clear()
         self.live_since = None
@@ -456,6 +458,7 @@ class Lines:
             errors=dict(sorted((line.errors + Counter(report.errors if report is not None else {})).items())),
             reason=self._reason(name, now),
             note=self._note(name, now),
+            channels=dict(line.channels + Counter(report.channels if report is not None else {})),
         )
 
     @staticmethod

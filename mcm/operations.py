@@ -4,6 +4,8 @@ Decisions are pure and lie in core (live, assignment, rebalancing); this checks,
 """
 
 import contextlib
+import dataclasses
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +14,7 @@ import msgspec
 
 from mcm.configuration import Configuration
 from mcm.core import live as changes
+from mcm.core import surveying
 from mcm.core.assignment import Difference, wishes
 from mcm.core.errors import BadTopic, UsageError
 from mcm.core.live import Leases, Live, Subscription
@@ -29,6 +32,7 @@ log = logging.getLogger("mcm.supervisor")
 
 BUSY = 1.5  # a line with so many times the mean load of its market is relieved
 BALANCED = 1.2
+TOPICS_PER_ANSWER = 5_000
 REST_INTERVALS = 3  # after a rebalance, so that rates can follow before the next one
 # What only a new start changes.
 _FIXED = ("account", "upstream", "publish", "journal", "backfill", "dashboard", "gateway", "simulator", "testing")
@@ -76,6 +80,10 @@ class Operations:
                 return [msgspec.to_builtins(shift._asdict()) for shift in self._rebalance(dry_run=dry_run)]
             case "why", {"what": str(what)}:
                 return [self._lines.carrying.why(topic) for topic in self._topics_of(what)]
+            case "configured", {}:
+                return surveying.configured(self._configuration.settings, self.live)
+            case "topics", {"first": int(first), "count": int(count)}:
+                return self._topics(first, min(count, TOPICS_PER_ANSWER))
             case "preview", {}:
                 return self._preview(self._reload())
             case "apply", {}:
@@ -157,6 +165,16 @@ class Operations:
         unplaced = self._lines.carrying.plan.unplaced
         return {topic: unplaced[topic] for topic in topics if topic in unplaced}
 
+    def _topics(self, first: int, count: int) -> object:
+        """A part of what is wanted: in parts, because lines and router are not to wait for a long list."""
+        carrying = self._lines.carrying
+        topics = list(itertools.islice(carrying.wishes, first, first + count))
+        carriers = carrying.placement.carriers
+        rows = surveying.rows(
+            topics, carrying.wishes, carriers, carrying.rates, names=self._watchlists, gaps=carrying.gaps
+        )
+        return {"rows": rows, "total": len(carrying.wishes)}
+
     # --- names
 
     def _configured(self) -> list[str]:
@@ -213,6 +231,7 @@ class Operations:
         return {}
 
     def _configure(self, why: str) -> None:
+        self._watchlists = surveying.watchlists(self._configuration.settings)
         self._lines.configure(self._configuration, self.live, self.leases.topics, why)
 
     # --- another configuration
@@ -253,7 +272,7 @@ class Operations:
         kept = {name: getattr(self._configuration.settings, name) for name in _FIXED}
         settings = msgspec.structs.replace(fresh.settings, **kept)
         present = self._configuration
-        self._configuration = Configuration(settings, fresh.path, present.run_dir, present.api_key)
+        self._configuration = dataclasses.replace(present, settings=settings, path=fresh.path)
         self._change(self.live.kept_by(settings), f"{fresh.path} is in force")
         return told
 

@@ -23,10 +23,12 @@ from mcm.children import Child, Recipe, log_path, open_log
 from mcm.configuration import Configuration
 from mcm.console import Console
 from mcm.control_server import ControlServer
-from mcm.core import restart, status
+from mcm.core import restart, status, surveying
 from mcm.core.control import (
     BackfillSettings,
     BatchesLost,
+    DashboardReport,
+    DashboardSettings,
     Down,
     GatewayReport,
     GatewaySettings,
@@ -46,7 +48,7 @@ from mcm.core.gaps import GapClosed
 from mcm.core.live import described
 from mcm.core.settings import Testing, Upstream
 from mcm.core.settings_values import is_loopback
-from mcm.core.status import GatewayStatus
+from mcm.core.status import DashboardStatus, GatewayStatus
 from mcm.herald import Herald
 from mcm.lines import Lines
 from mcm.logs import FORMAT_VARIABLE, FORMATS, formatter, log_whatever_ends_us
@@ -62,11 +64,13 @@ TURN_S = 0.05
 TIDY_S = 1.0
 SERVICES_WAIT_S = 3.0
 KNOWN = (
-    "status, plan, gaps, is_safe {topic}, why {what}, stop, restart {name}, subscribe {topics, connection?, copies?}, "
-    "unsubscribe {topics}, move {what, connection}, pause {name}, resume {name}, add_connection {connection}, "
-    "remove_connection {name}, rebalance {dry_run}, preview, apply, lease {holder, topics}, release {holder}"
+    "status, plan, gaps {names?}, is_safe {topic}, why {what}, stop, restart {name}, "
+    "subscribe {topics, connection?, copies?}, unsubscribe {topics}, move {what, connection}, pause {name}, "
+    "resume {name}, add_connection {connection}, remove_connection {name}, rebalance {dry_run}, "
+    "preview, apply, lease {holder, topics}, release {holder}, configured, topics {first, count}"
 )
-ROUTER, REPLAY, BACKFILL, SIMULATOR, GATEWAY = "router", "replay", "backfill", "simulator", "gateway"
+ROUTER, REPLAY, BACKFILL, SIMULATOR = "router", "replay", "backfill", "simulator"
+GATEWAY, DASHBOARD = "gateway", "dashboard"
 DELAYED_S = 900.0
 WORKER_PATIENCE_S, ROUTER_PATIENCE_S, SERVICE_PATIENCE_S = 2.0, 1.9, 1.0
 
@@ -97,6 +101,11 @@ class Supervisor:
         self._gateway_address = settings.settings.gateway.listen
         if settings.settings.gateway.enabled:
             self._gateway = Child(GATEWAY, self._gateway_recipe(), self, rng)
+        self._dashboard: Child | None = None
+        self._dashboard_report = DashboardReport()
+        self._dashboard_address = settings.settings.dashboard.listen
+        if settings.settings.dashboard.enabled:
+            self._dashboard = Child(DASHBOARD, self._dashboard_recipe(), self, rng)
         self._simulator: Child | None = None
         self._simulator_ports = (settings.settings.simulator.port, settings.settings.simulator.orders_port)
         self._herald = Herald(settings.run_dir, settings.settings.testing or Testing())
@@ -140,6 +149,16 @@ class Supervisor:
 
         return self._recipe(GATEWAY, "workers.gateway", first, restart.SERVICE)
 
+    def _dashboard_recipe(self) -> Recipe:
+        configuration = self._configuration
+        token, hosts = configuration.dashboard_token, configuration.settings.dashboard.hosts
+        text = token.reveal() if token is not None else ""
+
+        def first() -> DashboardSettings:
+            return DashboardSettings(str(configuration.run_dir), self._dashboard_address, text, hosts)
+
+        return self._recipe(DASHBOARD, "workers.dashboard", first, restart.SERVICE)
+
     def _backfill_recipe(self) -> Recipe:
         configuration = self._configuration
         settings = configuration.settings
@@ -181,12 +200,17 @@ class Supervisor:
         )
 
     def _token_variables(self) -> Iterator[str]:
-        yield from (token.token_env for token in self._configuration.settings.gateway.tokens.values())
+        settings = self._configuration.settings
+        yield from (token.token_env for token in settings.gateway.tokens.values())
+        if settings.dashboard.token_env is not None:
+            yield settings.dashboard.token_env
 
     @property
     def _services(self) -> list[Child]:
         """Every child that is no connection, in the order in which they start."""
-        children = (self._router, self._replay, self._repairs.child, self._gateway, self._simulator)
+        children = (
+            self._router, self._replay, self._repairs.child, self._gateway, self._dashboard, self._simulator,
+        )  # fmt: skip
         return [child for child in children if child is not None]
 
     # --- what the children say: see children.Owner ---
@@ -210,6 +234,8 @@ class Supervisor:
                 self._lines.carrying.router_started()
             case GatewayReport():
                 self._gateway_heard(record)
+            case DashboardReport():
+                self._dashboard_heard(record)
             case Ready() | ReplayReport() | SimulatorReport():
                 pass
             case _:
@@ -225,16 +251,28 @@ class Supervisor:
         self._gateway_address = report.address or self._gateway_address
         self._gateway_report = report
 
+    def _dashboard_heard(self, report: DashboardReport) -> None:
+        if report.problem and report.problem != self._dashboard_report.problem:
+            log.warning("dashboard: %s; everything else goes on", report.problem)
+        # With port 0: its next life takes the same one, so that pages find it again.
+        self._dashboard_address = report.address or self._dashboard_address
+        self._dashboard_report = report
+
     def lost(self, child: Child) -> None:
         """The router or a service has ended."""
         if child is self._router:
             self._router_report = RouterReport()
         if child is self._gateway:
             self._gateway_report = GatewayReport(problem=self._gateway_report.problem)
+        if child is self._dashboard:
+            self._dashboard_report = DashboardReport(problem=self._dashboard_report.problem)
         self._wake.set()
 
     def refused(self, child: Child) -> None:
-        """A service cannot work as configured."""
+        """A service cannot work as configured; nothing depends on the dashboard."""
+        if child is self._dashboard:
+            log.error("%s: %s", child.name, child.reason)
+            return
         log.error("%s: %s; stopping", child.name, child.reason)
         self.stop(Exit.USAGE)
 
@@ -269,7 +307,7 @@ class Supervisor:
             now = time.monotonic()
             for child in self._services:
                 # At the start the lines need the processor more than those whom nobody can ask for anything yet.
-                may_wait = child is self._replay or child is self._gateway
+                may_wait = child in (self._replay, self._gateway, self._dashboard)
                 if not may_wait or self._was_ready or now - self._started > SERVICES_WAIT_S:
                     child.turn(now)
             self._repairs.turn(now)
@@ -329,6 +367,8 @@ class Supervisor:
                 return self.status()
             case "plan", {}:
                 return self._lines.carrying.plan.carries
+            case "gaps", {"names": int(names)}:
+                return surveying.brief_gaps(self._lines.carrying.gaps, self._lines.carrying.recent, names)
             case "gaps", {}:
                 carrying = self._lines.carrying
                 return {
@@ -404,6 +444,7 @@ class Supervisor:
             live=list(described(self._operations.live)),
             leases=dict(self._operations.leases.holders),
             gateway=self._gateway_status(),
+            dashboard=self._dashboard_status(),
         )
 
     def _gateway_status(self) -> GatewayStatus | None:
@@ -414,6 +455,13 @@ class Supervisor:
         return GatewayStatus(
             child.pid, child.state, child.restarts, report.address, report.clients, problem, report.is_open
         )
+
+    def _dashboard_status(self) -> DashboardStatus | None:
+        if self._dashboard is None:
+            return None
+        child, report = self._dashboard, self._dashboard_report
+        problem = report.problem or child.reason
+        return DashboardStatus(child.pid, child.state, child.restarts, report.address, report.pages, problem)
 
     def _simulator_addresses(self) -> dict[str, str]:
         if self._simulator is None or self._simulator.state != "ready":

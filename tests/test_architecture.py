@@ -48,6 +48,7 @@ LAYERS: dict[str, set[str]] = {
     "mcm.client": {"mcm.core", "mcm.bus", "mcm.locks"},
     "mcm.inbox": {"mcm.core", "mcm.bus"},
     "mcm.subscriber": {"mcm.core", "mcm.bus", "mcm.client", "mcm.demand", "mcm.locks", "mcm.inbox"},
+    "mcm.web": {"mcm", "mcm.web", "mcm.core", "mcm.bus", "mcm.client"},
     "mcm.export": {"mcm.core", "mcm.journal"},
     "mcm.doctor": {"mcm.doctor", "mcm.core", "mcm.bus", "mcm.configuration", "mcm.locks"},
     "mcm.cli": {
@@ -62,6 +63,7 @@ LAYERS: dict[str, set[str]] = {
     "mcm.__main__": {"mcm.cli"},
     "mcm.lazily": set(),
     "mcm": {"mcm.core", "mcm.compat", "mcm.lazily", "mcm.subscriber"},
+    "workers.dashboard": {"mcm.core", "mcm.runtime", "mcm.web"},
     "workers.gateway": {"mcm.core", "mcm.runtime", "mcm.client", "mcm.subscriber"},
     "workers": {
         "workers", "mcm.core", "mcm.bus", "mcm.journal", "mcm.journaling", "mcm.links", "mcm.outlet",
@@ -71,8 +73,8 @@ LAYERS: dict[str, set[str]] = {
 # The calculating part of the world: what core may use beside itself.
 CORE_MAY_USE = {
     "__future__", "array", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib", "enum",
-    "fractions", "functools", "hashlib", "heapq", "itertools", "math", "operator", "pathlib", "random", "re", "string",
-    "struct", "textwrap", "tomllib", "types", "typing", "urllib", "zlib", "zoneinfo", "msgspec", "mcm",
+    "fractions", "functools", "hashlib", "heapq", "ipaddress", "itertools", "math", "operator", "pathlib", "random",
+    "re", "string", "struct", "textwrap", "tomllib", "types", "typing", "urllib", "zlib", "zoneinfo", "msgspec", "mcm",
 }  # fmt: skip
 
 

@@ -71,6 +71,7 @@ class Gatherer:
     Attributes:
         received_ns: wall clock of the last frame with ticks.
         ticks: handed on so far; misnamed: ticks whose symbol cannot stand in a topic.
+        by_channel: channel → ticks, as of the last :meth:`take_counts`.
         newcomers: items that ticked for the first time since :meth:`forget`; whoever reads them clears them.
     """
 
@@ -81,6 +82,7 @@ class Gatherer:
         self._topics: dict[type, dict[str, bytes]] = {}
         self.newcomers: list[str] = []
         self._counts: dict[bytes, int] = {}
+        self.by_channel: Counter[str] = Counter()
         self.ticks = self.misnamed = 0
 
     def add(self, ticks: list[Tick]) -> None:
@@ -123,7 +125,10 @@ class Gatherer:
     def take_counts(self) -> dict[str, int]:
         """Item → ticks since the last time."""
         counts, self._counts = self._counts, {}
-        return {topic.decode().partition(".")[2]: count for topic, count in counts.items()}
+        found = {topic.decode().partition(".")[2]: count for topic, count in counts.items()}
+        for item, count in found.items():
+            self.by_channel[item.partition(".")[0]] += count
+        return found
 
     def tick_age_s(self) -> float | None:
         """Seconds since the last batch was gathered; None before the first."""
@@ -449,6 +454,7 @@ class Worker:
                 fed_s=session.fed_s(now=now) if session is not None else 0.0,
                 errors=dict(+errors),
                 skipped=self.outlet.skipped,
+                channels=dict(self.gatherer.by_channel),
             ),
             replace=True,
         )

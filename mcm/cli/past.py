@@ -12,6 +12,7 @@ from mcm.cli.options import places, run_dir_of
 from mcm.client import Control
 from mcm.core.display import clock
 from mcm.core.errors import UsageError
+from mcm.core.ledger import take
 from mcm.export import Stretch, export, instant
 from mcm.journal import directory_of, extents
 
@@ -123,19 +124,14 @@ def ledger(config: Path | None, run_dir: Path | None, *, as_json: bool) -> None:
     """
     with Control(run_dir_of(config, run_dir)) as control:
         status = control.status()
-    router = status.router
-    balance = router.received - router.published - router.duplicates - router.held
+    router, found = status.router, take(status)
     if as_json:
         lines = {name: {"ticks": line.ticks, "errors": line.errors} for name, line in status.connections.items()}
-        document = {"connections": lines, "router": msgspec.to_builtins(router), "balance": balance}
+        document = {"connections": lines, "router": msgspec.to_builtins(router), "balance": found.router.balance}
         click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
         return
-    for name, line in status.connections.items():
-        broken = sum(count for reason, count in line.errors.items() if reason.startswith(("broken", "unknown", "not ")))
-        click.echo(f"{name:<12} appended {line.ticks:,}, rejected {broken:,}")
-    click.echo(
-        f"{'router':<12} received {router.received:,} = published {router.published:,} + duplicates "
-        f"{router.duplicates:,} + held {router.held:,}" + (f" + {balance:,} UNACCOUNTED" if balance else "")
-    )
+    for name, line in found.connections.items():
+        click.echo(f"{name:<12} appended {line.appended:,}, rejected {line.rejected:,}")
+    click.echo(f"{'router':<12} {found.equation}")
     if router.lost_batches:
         click.echo(f"{'':<12} {router.lost_batches:,} batches are in no file")

@@ -18,6 +18,8 @@ __all__ = [
     "BackfillSettings",
     "BatchesLost",
     "Confirmed",
+    "DashboardReport",
+    "DashboardSettings",
     "Dial",
     "Down",
     "Failed",
@@ -161,6 +163,29 @@ class GatewaySettings(_Record, frozen=True):
     patience_s: float = 5.0
 
 
+class DashboardSettings(_Record, frozen=True):
+    """First record to the dashboard.
+
+    Attributes:
+        run_dir: absolute path, for the sockets that it reads.
+        listen: ``HOST:PORT``; port 0 picks one.
+        token: without one, only programs of this machine reach it; travels here and nowhere else.
+        hosts: names by which browsers may call it, besides addresses and those of this machine.
+    """
+
+    run_dir: str
+    listen: str
+    token: str = ""
+    hosts: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"DashboardSettings(listen={self.listen!r}, token=hidden)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What rich prints instead of asking repr, in a traceback for instance."""
+        return [("listen", self.listen), ("token", "hidden")]
+
+
 class Want(_Record, frozen=True):
     """Change what a line carries; both lists hold items such as ``T.AAPL``."""
 
@@ -254,6 +279,7 @@ Down = (
     | SimulatorSettings
     | BackfillSettings
     | GatewaySettings
+    | DashboardSettings
     | Want
     | Dial
     | HangUp
@@ -289,6 +315,7 @@ class LineReport(_Record, frozen=True):
         fed_s: for how long the present line has been authenticated and carrying data, seconds.
         errors: reason → count: events that could not be decoded, batches that no file holds, …
         skipped: batches that the socket did not take; the router reads them from the link file.
+        channels: channel → ticks, as of the last few seconds.
     """
 
     state: str
@@ -300,6 +327,7 @@ class LineReport(_Record, frozen=True):
     fed_s: float
     errors: dict[str, int]
     skipped: int = 0
+    channels: dict[str, int] = {}
 
 
 class Unconfirmed(_Record, frozen=True):
@@ -444,6 +472,20 @@ class GatewayReport(_Record, frozen=True):
     problem: str = ""
 
 
+class DashboardReport(_Record, frozen=True):
+    """Once a second from the dashboard's loop; its heartbeat.
+
+    Attributes:
+        address: where it listens, ``HOST:PORT``; empty while it does not.
+        pages: open now.
+        problem: why it cannot be reached, in words; else empty.
+    """
+
+    address: str = ""
+    pages: int = 0
+    problem: str = ""
+
+
 class SimulatorReport(_Record, frozen=True):
     """Once a second from the simulator's loop; its heartbeat."""
 
@@ -461,6 +503,7 @@ Up = (
     | SimulatorReport
     | BackfillReport
     | GatewayReport
+    | DashboardReport
     | BatchesLost
     | TopicRates
 )

@@ -45,7 +45,6 @@ STRATEGIES = ("manual", "round-robin", "hash", "priority", "load-balanced")
 Name = Annotated[str, Meta(extra={"check": values.name})]
 ConnectionName = Annotated[str, Meta(extra={"check": values.connection_name})]
 Market = Annotated[str, Meta(extra={"check": values.choice(tuple(MARKETS))})]
-Listen = Annotated[str, Meta(extra={"check": values.listen})]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 
 
@@ -139,10 +138,17 @@ class Backfill(_Section, frozen=True):
 
 
 class Dashboard(_Section, frozen=True):
-    """``[dashboard]``: the web page (with later versions)."""
+    """``[dashboard]``: the web page, its REST side and its metrics.
+
+    Attributes:
+        token_env: variable that holds the token, without which it serves this machine only.
+        hosts: names by which browsers may call it, besides addresses and those of this machine.
+    """
 
     enabled: bool = True
-    listen: Listen = "127.0.0.1:8765"
+    listen: Annotated[str, Meta(extra={"check": values.listen_with_tokens})] = "127.0.0.1:8765"
+    token_env: Annotated[str, Meta(extra={"check": values.token_variable})] | None = None
+    hosts: tuple[Annotated[str, Meta(extra={"check": values.host_name})], ...] = ()
 
 
 class Token(_Section, frozen=True):
@@ -258,6 +264,7 @@ _Faults = Iterator[tuple[str, str, str]]  # key, problem, hint
 def _faults(settings: Settings) -> _Faults:
     """All faults, those first that make others meaningless."""
     yield from _of_gateway(settings.gateway)
+    yield from _of_dashboard(settings.dashboard)
     yield from _of_connections(settings)
     yield from _twice("watchlists", [watchlist.name for watchlist in settings.watchlists])
     for index, watchlist in enumerate(settings.watchlists):
@@ -280,6 +287,14 @@ def _of_gateway(gateway: Gateway) -> _Faults:
     if sum(len(text) + 8 for token in gateway.tokens.values() for text in ("", *token.topics)) > _TOKENS_CHARACTERS:
         problem = "the tokens and their topics are too many to be handed to the gateway"
         yield "gateway.tokens", problem, 'name whole channels, as in "stocks.T.*"'
+
+
+def _of_dashboard(dashboard: Dashboard) -> _Faults:
+    port = values.listen_with_tokens(dashboard.listen)
+    if port is not None and dashboard.token_env is None:
+        problem = f"{shown(dashboard.listen)} can be reached from outside"
+        problem += ". Non-loopback listening is refused for now without dashboard.token_env"
+        yield "dashboard.listen", problem, f'write "127.0.0.1:{port}", or name the variable of a token'
 
 
 def _twice(table: str, names: Sequence[str]) -> _Faults:

@@ -21,10 +21,10 @@ __all__ = [
     "connection_name",
     "endpoint",
     "feed",
+    "host_name",
     "is_local",
     "is_loopback",
     "key_variable",
-    "listen",
     "listen_with_tokens",
     "name",
     "nearest",
@@ -40,9 +40,18 @@ __all__ = [
 
 SIMULATOR = "simulator"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-RESERVED = ("router", "replay", SIMULATOR, "backfill", "gateway", "supervisor")  # processes and links have these names
+RESERVED = (
+    "router",
+    "replay",
+    SIMULATOR,
+    "backfill",
+    "gateway",
+    "dashboard",
+    "supervisor",
+)  # processes and links have these names
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _LOOPBACK = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _LONGEST_SHOWN = 60
 _MOST_LISTED = 12
 _REMOTE = "Non-loopback listening is refused for now"
@@ -216,18 +225,18 @@ def _url(value: str, schemes: Sequence[str], example: str) -> urllib.parse.Split
     return parts
 
 
-def listen(value: str) -> None:
-    """``host:port`` on the loopback interface; port 0 lets the system choose."""
-    if (port := listen_with_tokens(value)) is not None:
-        raise UsageError(f"{shown(value)} can be reached from outside. {_REMOTE}", f'write "127.0.0.1:{port}"')
-
-
 def listen_with_tokens(value: str) -> int | None:
-    """``host:port``, anywhere; the port where that can be reached from outside."""
+    """``host:port``, anywhere, port 0 lets the system choose; the port where that can be reached from outside."""
     parts = _split_address(f"//{value}")
     if parts is None:
         raise UsageError(f"{shown(value)} is no address", 'write HOST:PORT, as in "127.0.0.1:8765"; port 0 picks one')
     return None if is_local(parts[0]) else parts[1]
+
+
+def host_name(value: str) -> None:
+    """A name as browsers send it, without a port."""
+    if not _HOST.fullmatch(value):
+        raise UsageError(f"{shown(value)} is no host name", 'write it like "desk.example.com", without a port')
 
 
 def endpoint(value: str) -> None:

@@ -10,6 +10,7 @@ __all__ = [
     "CROWDED",
     "AccountStatus",
     "ConnectionStatus",
+    "DashboardStatus",
     "GatewayStatus",
     "Moved",
     "ProcessStatus",
@@ -38,6 +39,7 @@ class ConnectionStatus(msgspec.Struct):
         errors: reason → count, since its process started.
         reason: why it is not live, in words; empty when it is.
         note: what else there is to say: that it is on probation, and its topics are carried elsewhere.
+        channels: channel → ticks since mcm started, counted every five seconds.
     """
 
     state: str
@@ -54,6 +56,7 @@ class ConnectionStatus(msgspec.Struct):
     errors: dict[str, int]
     reason: str
     note: str = ""
+    channels: dict[str, int] = {}
 
 
 class ProcessStatus(msgspec.Struct):
@@ -81,6 +84,23 @@ class GatewayStatus(msgspec.Struct):
     clients: int
     problem: str
     is_open: bool = False
+
+
+class DashboardStatus(msgspec.Struct):
+    """The dashboard.
+
+    Attributes:
+        address: where browsers reach it; empty while it does not listen.
+        pages: open now.
+        problem: why it cannot be reached, in words; else empty.
+    """
+
+    pid: int | None
+    state: str
+    restarts: int
+    address: str
+    pages: int
+    problem: str
 
 
 class RouterStatus(msgspec.Struct):
@@ -172,7 +192,7 @@ class Status(msgspec.Struct):
         gaps: topics that nobody receives at present.
         live: what was changed while it ran and does not stand in the configuration, in words.
         leases: program → how many topics it has asked for.
-        gateway: null where it is not enabled.
+        gateway, dashboard: null where they are not enabled.
         simulator: addresses of the built-in simulator, when it is the upstream.
     """
 
@@ -195,6 +215,7 @@ class Status(msgspec.Struct):
     live: list[str] = []
     leases: dict[str, int] = {}
     gateway: GatewayStatus | None = None
+    dashboard: DashboardStatus | None = None
 
 
 def overall(

@@ -34,6 +34,8 @@ feed = "{feed}"
 rest_url = "{rest_url}"
 [gateway]
 listen = "127.0.0.1:0"
+[dashboard]
+enabled = false
 [backfill]
 channels = ["T", "XT"]
 requests_per_s = 100

@@ -30,6 +30,8 @@ TEN = ["T.AAPL", "T.MSFT", "T.JPM", "T.XOM", "T.KO", "T.GE", "T.CAT", "T.IBM", "
 ONE_LINE = """
 [upstream]
 feed = "{feed}"
+[dashboard]
+enabled = false
 [gateway]
 listen = "{listen}"
 [gateway.tokens.alice]

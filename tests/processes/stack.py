@@ -37,7 +37,7 @@ __all__ = [
 DEADLINE_S = 20.0
 
 # What a test of something else need not start, at 0.4 s of the processor each; tests/faces has it.
-NO_FACES = "[gateway]\nenabled = false\n"
+NO_FACES = "[gateway]\nenabled = false\n[dashboard]\nenabled = false\n"
 THREE_LINES = (
     NO_FACES
     + """

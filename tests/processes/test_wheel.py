@@ -33,6 +33,7 @@ def test_a_wheel_holds_both_packages_the_default_configuration_and_nothing_else(
     names = zipfile.ZipFile(wheel).namelist()
 
     assert {"mcm/config.toml", "mcm/cli/starting.py", "mcm/simulator/__main__.py", "workers/router.py"} <= set(names)
+    assert {"mcm/web/static/index.html", "mcm/web/static/app.js", "mcm/web/static/style.css"} <= set(names)
     assert {re.split(r"[-/]", name)[0] for name in names} == {"mcm", "workers"}
     assert zipfile.ZipFile(wheel).read("mcm/config.toml") == (CHECKOUT / "config.toml").read_bytes()
 
@@ -51,9 +52,9 @@ def test_an_installed_wheel_runs_without_a_configuration_file(wheel: Path, mcm: 
     started = run("start", "--detach")
     assert started.returncode == 0, started.stderr + mcm.logs()
     assert "with 3 of 3 connections live" in started.stdout
-    wait_until(lambda: len(mcm.processes()) == 8, because="every process has been started")
+    wait_until(lambda: len(mcm.processes()) == 9, because="every process has been started")
     commands = mcm.processes().values()
-    assert len(commands) == 8
+    assert len(commands) == 9
     assert all(line.startswith(str(mcm.folder)) for line in commands), commands
     status = mcm.status()
     assert (status.state, status.run_dir) == ("ready", str(mcm.run_dir))
