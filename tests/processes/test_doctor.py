@@ -22,8 +22,6 @@ from tests.processes.stack import NO_FACES, Mcm, Start, end_all, somewhere, wait
 
 KEY = "never-to-be-seen-4711"
 ONE_LINE = """
-[dashboard]
-enabled = false
 [upstream]
 feed = "{feed}"
 [[connections]]

@@ -20,14 +20,14 @@ from mcm.core.errors import UsageError
 from mcm.core.follow import Lost, Reset
 from mcm.simulator.launch import Simulator
 from tests.processes.judge import Collector, keys_of, outside, pid_of, say, settle
-from tests.processes.stack import Mcm, Start, wait_until
+from tests.processes.stack import NO_FACES, Mcm, Start, wait_until
 
 SYMBOLS = [f"S{number:03}" for number in range(300)]
 TOPICS = [f"stocks.T.{symbol}" for symbol in SYMBOLS]
 TICKS_PER_S = 5_000
-FILE = """
-[gateway]
-enabled = false
+FILE = (
+    NO_FACES
+    + """
 [upstream]
 feed = "{feed}"
 [routing]
@@ -39,6 +39,7 @@ name = "all"
 channels = ["T"]
 symbols = {symbols}
 """
+)
 
 
 def file_for(simulator: Simulator, *names: str, strategy: str = "manual", symbols: list[str] = SYMBOLS) -> str:
