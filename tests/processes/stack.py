@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 
 import msgspec
 
@@ -115,6 +116,17 @@ class Subscriber(threading.Thread):
         self.join(DEADLINE_S)
 
 
+class Background(subprocess.Popen[str]):
+    """A process that does not outlive a test which fails while it runs."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, traceback)
+
+
 class Mcm:
     """A running ``mcm start``, its run directory, and the command line of it."""
 
@@ -138,13 +150,13 @@ class Mcm:
             check=False,
         )
 
-    def popen(self, *arguments: str) -> "subprocess.Popen[str]":
+    def popen(self, *arguments: str) -> "Background":
         """``mcm ARGUMENTS`` in the background; to be used in ``with``."""
         return self.python("-P", "-m", "mcm", *arguments)
 
-    def python(self, *arguments: str) -> "subprocess.Popen[str]":
+    def python(self, *arguments: str) -> "Background":
         """``python ARGUMENTS`` in the background; to be used in ``with``."""
-        return subprocess.Popen(
+        return Background(
             [sys.executable, *arguments],
             cwd=self.folder,
             env=self.environment,
