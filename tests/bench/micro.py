@@ -10,12 +10,12 @@ from pathlib import Path
 import pyperf
 
 from mcm.core.acceptance import Acceptance
+from mcm.core.events import tick_decoder
 from mcm.core.massive import FrameDecoder
 from mcm.core.record import encode_record
 from mcm.core.sequence import Numbering
 from mcm.core.wire import Batch, Group, Message, decode_batch, encode_batch, encode_ticks
 from mcm.journal import Writer, recover
-from mcm.subscriber import _decoded
 from tests.bench.micro_steps import STEPS
 from tests.bench.tape import Shape, render
 
@@ -101,8 +101,9 @@ class _Steps:
             message.encode(topic)
 
     def subscriber(self) -> None:
+        decode = tick_decoder("stocks").decode
         for frame in self._encoded:
-            _decoded(*Message.decode(frame))
+            decode(Message.decode(frame)[1].ticks)
 
 
 def main() -> None:
