@@ -290,6 +290,8 @@ class Subscriber:
     def _next_message(self, within_s: float = math.inf) -> Delivery:
         """The next one; raises TimeoutError if there is none in time, and Lost or Reset where nobody else is told."""
         self._in_hand = None
+        if not self._conflate_s:  # else more than the one in hand may have been delivered
+            self._follower.taken()
         if (at_hand := self._at_hand()) is not None:
             return at_hand
         deadline = time.monotonic() + within_s
