@@ -72,6 +72,8 @@ class _Line(asyncio.Protocol):
         for _ in range(times):
             for chunk in chunks:
                 await self._may_write.wait()
+                if self.transport.is_closing():
+                    return
                 self.transport.write(chunk)
 
 
@@ -114,8 +116,8 @@ class Feed:
 
     async def pace(self, ticks_per_s: float, begin_ns: int = 0) -> dict[str, Any]:
         """Every frame when it is due, or as soon as possible after that: what was late stays late on the schedule."""
-        writes = [
-            [line.transport.write for line in self.lines if line.transport and share in line.shares(self._shape)]
+        receivers = [
+            [line.transport for line in self.lines if line.transport and share in line.shares(self._shape)]
             for share in range(self._shape.shares)
         ]
         begun_ns = max(begin_ns, time.monotonic_ns() + 10_000_000)
@@ -131,8 +133,9 @@ class Feed:
             if now - breathed_ns > LONGEST_BLOCK_S * 1e9:
                 await asyncio.sleep(0)
                 breathed_ns = now
-            for write in writes[number % shares]:
-                write(frame)
+            for receiver in receivers[number % shares]:
+                if not receiver.is_closing():
+                    receiver.write(frame)
         return self._result(begun_ns, 1)
 
     def _result(self, begun_ns: int, times: int) -> dict[str, Any]:

@@ -103,12 +103,13 @@ def long_run(ticks: int) -> dict[str, float]:
     found: dict[str, float] = {}
     with load() as feed:
         feed.render(shape, LONG_TAPE)
-        with mcm_on(feed, shape) as mcm, subscriber_on(mcm, ticks) as (reader,):
+        with mcm_on(feed, shape) as mcm:
             pids = pids_of(mcm)
             found |= {f"idle {name}": memory_bytes(pid) for name, pid in pids.items()}
-            feed.flood(ticks // LONG_TAPE)
-            feed.sent()
-            reader.hear(within_s=20 * PATIENCE_S)
+            with subscriber_on(mcm, ticks) as (reader,):
+                feed.flood(ticks // LONG_TAPE)
+                feed.sent()
+                reader.hear(within_s=20 * PATIENCE_S)
             found |= {f"after {name}": memory_bytes(pid) for name, pid in pids.items()}
             found["journal"] = sum(path.stat().st_size for path in (mcm.run_dir / "journal").glob("*.seg"))
             with client.Subscriber("stocks.*", run_dir=mcm.run_dir) as subscriber:
