@@ -36,10 +36,10 @@ class Margin(NamedTuple):
 
 
 MARGINS = (
-    Margin(MASSIVE, 1, 0.9),
-    Margin(HOME_MADE, 1, 0.8),
-    Margin(MASSIVE, 20, 2.2),
-    Margin(HOME_MADE, 20, 0.7),
+    Margin(MASSIVE, 1, 0.7),
+    Margin(HOME_MADE, 1, 0.65),
+    Margin(MASSIVE, 20, 1.8),
+    Margin(HOME_MADE, 20, 0.6),
 )
 
 
