@@ -89,10 +89,12 @@ def publisher(context: "Context[Socket[bytes]]", run_dir: Path, endpoints: Itera
     """The router's outlet to all subscribers.
 
     ``XPUB_NODROP`` stays 0: with it, one stopped subscriber stops every subscriber.  So a slow one loses what exceeds
-    2,000 messages, and sees it by the jump in the sequence.
+    20,000 messages, and sees it by the jump in the sequence.  That is a fifth of a second at saturation: with 2,000,
+    the turns that the kernel gives a subscriber on a busy machine were too far apart, and what it missed had to be
+    replayed.  Ticks of 500 bytes a message are 10 MB for one that is stuck; those that take the same share them.
     """
     socket = context.socket(zmq.XPUB)
-    socket.setsockopt(zmq.SNDHWM, 2_000)
+    socket.setsockopt(zmq.SNDHWM, 20_000)
     socket.setsockopt(zmq.LINGER, 200)
     socket.setsockopt(zmq.MAXMSGSIZE, 4_096)  # only subscriptions come in
     for address in (endpoint(run_dir, TICKS), *endpoints):

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -148,6 +148,7 @@ class Subscriber:
         self._asker = _Asker(self._context, self.run_dir)
         self._inbox = Inbox(self.run_dir, [*self._prefixes, HEARTBEAT + b"\0"])  # its first one proves the others
         self._frames: deque[bytes] = deque()
+        self._readers: dict[bytes, _Reader] = {}
         self._ready: deque[Delivery | Lost | Reset] = deque()
         self._range: Iterator[None] | None = None
         self._in_hand: tuple[bytes, int] | None = None
@@ -194,10 +195,13 @@ class Subscriber:
         """(topic, ticks) as they were published together: the fastest way to typed ticks."""
         for delivery in self._messages():
             topic, message, skip = delivery
-            ticks = _decoded(topic, message)[skip:]
+            reader = self._readers.get(topic) or self._reader(topic)
+            ticks = reader.decode(message.ticks)
+            if skip:
+                ticks = ticks[skip:]
             self._hold(delivery, message.sequence + skip)
             self.counters.delivered += len(ticks)
-            yield topic.decode(), ticks
+            yield reader.topic, ticks
 
     def raw(self) -> Iterator[tuple[bytes, bytes]]:
         """(topic, encoded list of ticks), undecoded: for passing on.  A first message may hold ticks taken before."""
@@ -216,6 +220,10 @@ class Subscriber:
             while True:
                 yield self._next_message()
 
+    def _reader(self, topic: bytes) -> "_Reader":
+        """What reads messages of *topic*, kept: to find it again costs as much as to read a tick."""
+        return self._readers.setdefault(topic, _Reader(topic.decode(), _decoder(topic)))
+
     def _next_ticks(self) -> Iterator[Tick]:
         if self._conflate_s:
             return self._newest_of(self._gather())
@@ -223,7 +231,8 @@ class Subscriber:
 
     def _ticks_of(self, delivery: Delivery) -> Iterator[Tick]:
         topic, message, skip = delivery
-        for index, tick in enumerate(_decoded(topic, message)[skip:], message.sequence + skip):
+        reader = self._readers.get(topic) or self._reader(topic)
+        for index, tick in enumerate(reader.decode(message.ticks)[skip:], message.sequence + skip):
             self._hold(delivery, index)
             self.counters.delivered += 1
             yield tick
@@ -281,6 +290,10 @@ class Subscriber:
     def _next_message(self, within_s: float = math.inf) -> Delivery:
         """The next one; raises TimeoutError if there is none in time, and Lost or Reset where nobody else is told."""
         self._in_hand = None
+        if not self._conflate_s:  # else more than the one in hand may have been delivered
+            self._follower.taken()
+        if (at_hand := self._at_hand()) is not None:
+            return at_hand
         deadline = time.monotonic() + within_s
         while True:
             if not self._ready:
@@ -295,15 +308,33 @@ class Subscriber:
             event = self._ready.popleft()
             if isinstance(event, Delivery):
                 if event.topic in self._asides:
-                    for notice in _decoded(event.topic, event.message)[event.skip :]:
+                    for notice in _decoder(event.topic)(event.message.ticks)[event.skip :]:
                         self._asides[event.topic](notice)
-                elif not (self._skips_backfilled and event.message.connection == "backfill"):
+                elif not self._is_unwanted(event):
                     return event
                 continue
             self.counters.lost = self._follower.lost
             if self._on_gap is None:
                 raise event
             self._on_gap(event)
+
+    def _at_hand(self) -> Delivery | None:
+        """The short way for what is nearly always so: the next message is here, fits, and is nothing but ticks.
+
+        None leaves everything to the long way.  Not more than one at a time: what is taken counts for the cursor.
+        """
+        if self._ready or not self._frames or not self._has_joined or self._follower.wanted is not None:
+            return None
+        if self._stopping.is_set():
+            return None
+        delivery = self._take(self._frames.popleft())
+        if delivery is None or not (delivery.topic in self._asides or self._is_unwanted(delivery)):
+            return delivery
+        self._ready.append(delivery)
+        return None
+
+    def _is_unwanted(self, delivery: Delivery) -> bool:
+        return self._skips_backfilled and delivery.message.connection == "backfill"
 
     def _advance(self, patience_s: float) -> None:
         """One step towards the next message: from the replay while something is wanted, else from the socket."""
@@ -314,15 +345,19 @@ class Subscriber:
             return
         if not self._frames and not self._fetch(patience_s):
             return
-        topic, message = Message.decode(self._frames.popleft())
+        if (delivery := self._take(self._frames.popleft())) is not None:
+            self._ready.append(delivery)
+
+    def _take(self, frame: bytes) -> Delivery | None:
+        """What a frame of the socket brings to be handed out, if anything."""
+        topic, message = Message.decode(frame)
         if topic == HEARTBEAT:
             (beat,) = _decode_heartbeat(message.ticks)
             self._has_joined = True
-            follower.heartbeat(beat.epoch, beat.offset, now=time.monotonic())
+            self._follower.heartbeat(beat.epoch, beat.offset, now=time.monotonic())
         elif self._selection is None or topic in self._selection:
-            delivery = follower.live(topic, message)
-            if delivery is not None:
-                self._ready.append(delivery)
+            return self._follower.live(topic, message)
+        return None
 
     def _fetch(self, patience_s: float) -> bool:
         """Wait a little for frames; whether there are some."""
@@ -494,11 +529,16 @@ class _Asker:
         return None
 
 
-def _decoded(topic: bytes, message: Message) -> list[Any]:
-    """The ticks of a message, or the notices of one of mcm's own topics."""
-    if topic.startswith(b"mcm."):
-        return _notices(message.ticks)
-    return tick_decoder(topic.partition(b".")[0].decode()).decode(message.ticks)
+class _Reader(NamedTuple):
+    """What a topic is called, and what decodes the lists of its messages."""
+
+    topic: str
+    decode: Callable[[msgspec.Raw], list[Any]]
+
+
+def _decoder(topic: bytes) -> Callable[[msgspec.Raw], list[Any]]:
+    """What reads the ticks of a message, or the notices of one of mcm's own topics."""
+    return _notices if topic.startswith(b"mcm.") else tick_decoder(topic.partition(b".")[0].decode()).decode
 
 
 def _subscriptions(wanted: Iterable[str]) -> tuple[list[bytes], Selection | None]:

@@ -18,7 +18,8 @@ from mcm.core.status import AccountStatus, ConnectionStatus, RouterStatus, Statu
 from mcm.simulator.__main__ import _parser
 from mcm.simulator.orders import ORDERS, ConnectionOrder, Order
 
-README = Path(__file__).resolve().parent.parent.joinpath("README.md").read_text()
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text()
 ROOT = cast(msgspec.inspect.StructType, msgspec.inspect.type_info(settings.Settings))
 
 
@@ -180,6 +181,24 @@ def test_every_channel_is_named_in_the_table_of_topics(market: str) -> None:
         assert f"`{channel}`" in row[1]
         assert words in row[1] or channel == "FMV"
     assert MARKETS[market].example in row[2]
+
+
+def dependencies() -> dict[str, str]:
+    """Package → mark: empty for what mcm needs to run."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    groups = {"": project["project"]["dependencies"], **project["project"]["optional-dependencies"]}
+    groups["build"] = project["build-system"]["requires"]
+    return {re.split(r"[<>=~!\[ ]", wanted)[0]: mark for mark, packages in groups.items() for wanted in packages}
+
+
+def test_every_dependency_stands_in_its_table_with_its_mark_and_its_reason() -> None:
+    table = rows(section("Dependencies"))
+    table.pop("package")
+
+    marked = {re.sub(r" \*(\w+)\*$", r" \1", head): row[1] for head, row in table.items()}
+
+    assert set(marked) == {f"{name} {mark}".strip() for name, mark in dependencies().items()}
+    assert all(len(reason) > 30 for reason in marked.values())
 
 
 # --- the simulator ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,10 @@ quiet topic) against the heads that the replay process keeps.
 *Verified* is the offset up to which nothing is missing.  Behind it, ``recent`` holds the topics that have been
 delivered already, so that a replay of that stretch delivers each tick once.  Both together are the cursor.
 
+Offsets are dense over all topics: a *run* of messages without a hole in theirs lacks nothing, whatever was subscribed,
+and verifies itself where it touches what is verified.  So who subscribes everything asks the replay only for what was
+dropped; who subscribes a part of it sees holes that mean nothing, and depends on the heads.
+
 Order: per topic always the upstream's.  Over topics the offsets' order, but that a message which was dropped on its way
 comes as soon as its absence is known (at most a second later).
 """
@@ -149,6 +153,7 @@ class Follower:
     _jumped: tuple[bytes, Message] | None = None
     _verify_at: float = 0.0
     _beat: int | None = None  # offset of the heartbeat whose check is under way; None where something is known to miss
+    _run: tuple[int, int] = (0, -1)  # first and last offset of the newest messages, between which there is no hole
     _is_waiting: bool = False  # whether such heads are ahead of the socket, and a heartbeat has to pass them first
     _knows_all: bool = False  # whether a topic without an expectation is one that never ticked
 
@@ -174,10 +179,19 @@ class Follower:
             self._jumped = (topic, message)
             self.doubt()
             return None
+        begin, end = self._run
+        self._run = (begin if message.offset == end + 1 else message.offset, message.offset)
         delivery = self._deliver(topic, message, expected)
         if delivery is None:
             self.duplicates += 1
         return delivery
+
+    def taken(self) -> None:
+        """Everything delivered so far has been taken, so that the cursor may move behind it."""
+        begin, end = self._run
+        if self._verified is not None and begin <= self._verified + 1 <= end:
+            self._verified = end
+            self._recent.clear()
 
     def _deliver(self, topic: bytes, message: Message, expected: int) -> Delivery | None:
         behind = message.sequence + ticks_in(message)
@@ -220,7 +234,7 @@ class Follower:
             return list(self._settle(head))
         if epoch != self._epoch:
             before, self._epoch, self._verified, self._jumped = self._epoch, epoch, begins - 1, None
-            self._expected, self._recent, self._knows_all, self._beat = {}, {}, False, None
+            self._expected, self._recent, self._knows_all, self._beat, self._run = {}, {}, False, None, (0, -1)
             self.wanted = WantHeads(0)
             return [Reset(before, epoch)]
         self._heads, self._head = next_of, head

@@ -1,6 +1,6 @@
 """A subscriber's stream has no holes and no repetitions, whatever the SUB socket drops."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from hypothesis import given
@@ -15,11 +15,14 @@ TOPICS = (b"stocks.T.A", b"stocks.T.B", b"stocks.Q.A")
 class Journal:
     """What a router publishes and a replay process knows, as plain lists."""
 
-    def __init__(self, epoch: int = 1) -> None:
-        self.epoch = epoch
+    def __init__(self, mine: Collection[bytes] = (), epoch: int = 1) -> None:
+        self.epoch, self._mine = epoch, mine  # what the subscriber has asked for; nothing stands for everything
         self.messages: list[tuple[bytes, Message]] = []
         self.next_of: dict[bytes, int] = {}
         self.retained_from = 1
+
+    def is_wanted(self, topic: bytes) -> bool:
+        return not self._mine or topic in self._mine
 
     def publish(self, topic: bytes, ticks: int = 1) -> tuple[bytes, Message]:
         sequence = self.next_of.get(topic, 1)
@@ -31,17 +34,18 @@ class Journal:
 
     def heads(self, since: int) -> dict[bytes, int]:
         changed = {topic for topic, message in self.messages if message.offset > since}
-        return {topic: self.next_of[topic] for topic in changed}
+        return {topic: self.next_of[topic] for topic in changed if self.is_wanted(topic)}
 
 
 class Reader:
     """A follower, and the ticks that came out of it."""
 
-    def __init__(self, journal: Journal, cursor: Cursor | None = None) -> None:
+    def __init__(self, journal: Journal, cursor: Cursor | None = None, *, is_taken: bool = True) -> None:
         self.journal, self.follower = journal, Follower(cursor)
+        self.is_taken = is_taken  # whether the program is done with a message before the next one comes
         self.ticks: list[str] = []
         self.events: list[Lost | Reset] = []
-        self.requests = 0
+        self.requests = self.replayed = 0
 
     def take(self, events: Sequence[Lost | Reset | Delivery]) -> None:
         for event in events:
@@ -51,6 +55,10 @@ class Reader:
                 self.events.append(event)
 
     def see(self, topic: bytes, message: Message) -> None:
+        if self.is_taken:
+            self.follower.taken()
+        if not self.journal.is_wanted(topic):
+            return
         delivery = self.follower.live(topic, message)
         self.take([delivery] if delivery is not None else [])
         self.catch_up()
@@ -67,7 +75,9 @@ class Reader:
                     lost = self.follower.behind(start)
                     self.take([lost] if lost is not None else [])
                     for topic, message in self.journal.messages[start - 1 : last]:
-                        self.take(self.follower.replayed(topic, message))
+                        self.replayed += 1
+                        if self.journal.is_wanted(topic):
+                            self.take(self.follower.replayed(topic, message))
                     self.take(self.follower.range_ended())
 
 
@@ -85,14 +95,14 @@ STEPS = st.lists(
 )
 
 
-@given(st.integers(0, 5), STEPS)
+@given(st.integers(0, 5), STEPS, st.sets(st.sampled_from(TOPICS), min_size=1), st.booleans())
 def test_every_tick_comes_once_and_in_order_whatever_is_dropped(
-    before: int, steps: list[tuple[str, bytes, int]]
+    before: int, steps: list[tuple[str, bytes, int]], mine: set[bytes], is_taken: bool
 ) -> None:
-    journal = Journal()
+    journal = Journal(mine)
     for _ in range(before):
         journal.publish(TOPICS[0])
-    reader = Reader(journal)
+    reader = Reader(journal, is_taken=is_taken)
     reader.catch_up()
     clock = 0.0
 
@@ -109,13 +119,15 @@ def test_every_tick_comes_once_and_in_order_whatever_is_dropped(
                 reader.follower.doubt()
                 reader.catch_up()
             case "heartbeat":
+                if is_taken:
+                    reader.follower.taken()
                 reader.follower.heartbeat(1, len(journal.messages), now=clock)
                 reader.catch_up()
             case "restart":  # the process dies and goes on from its cursor
                 place = reader.follower.place()
                 assert place is not None
                 ticks_so_far = reader.ticks
-                reader = Reader(journal, Cursor.decode(bytes(place)))
+                reader = Reader(journal, Cursor.decode(bytes(place)), is_taken=is_taken)
                 reader.ticks = ticks_so_far
                 reader.catch_up()
     reader.follower.heartbeat(1, len(journal.messages), now=clock + 10)
@@ -125,7 +137,41 @@ def test_every_tick_comes_once_and_in_order_whatever_is_dropped(
     for topic in TOPICS:
         first = before + 1 if topic == TOPICS[0] else 1
         got = [tick for tick in reader.ticks if tick.startswith(topic.decode() + " ")]
-        assert got == all_ticks(journal, topic, first)
+        assert got == (all_ticks(journal, topic, first) if topic in mine else [])
+
+
+def test_who_sees_every_message_has_only_the_dropped_ones_replayed_and_nothing_to_ask_at_a_heartbeat() -> None:
+    journal = Journal()
+    reader = Reader(journal)
+    reader.catch_up()
+    requests = reader.requests
+
+    for _ in range(100):
+        reader.see(*journal.publish(TOPICS[0]))
+    reader.follower.taken()
+    reader.follower.heartbeat(1, 100, now=10.0)
+
+    assert reader.follower.wanted is None
+    for _ in range(3):
+        journal.publish(TOPICS[0])
+    reader.see(*journal.publish(TOPICS[0]))
+    assert (reader.requests - requests, reader.replayed) == (2, 4)  # heads, then a range: those three, and the fourth
+    assert reader.ticks == all_ticks(journal, TOPICS[0])
+
+
+def test_a_hole_in_the_offsets_leaves_everything_behind_it_to_the_heads() -> None:
+    journal = Journal(mine={TOPICS[0]})
+    reader = Reader(journal)
+    reader.catch_up()
+
+    reader.see(*journal.publish(TOPICS[0]))
+    journal.publish(TOPICS[1])
+    reader.see(*journal.publish(TOPICS[0]))
+    reader.follower.taken()
+
+    place = reader.follower.place()
+    assert place is not None
+    assert (place.offset, place.recent) == (1, {TOPICS[0]: 3})
 
 
 @given(st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(1, 3)), min_size=1, max_size=30), st.data())
