@@ -184,11 +184,17 @@ def test_every_channel_is_named_in_the_table_of_topics(market: str) -> None:
 
 
 def dependencies() -> dict[str, str]:
-    """Package → mark: empty for what mcm needs to run."""
+    """Package → mark: empty for what mcm needs to run, else the first group that has it, or where it is needed."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     groups = {"": project["project"]["dependencies"], **project["project"]["optional-dependencies"]}
     groups["build"] = project["build-system"]["requires"]
-    return {re.split(r"[<>=~!\[ ]", wanted)[0]: mark for mark, packages in groups.items() for wanted in packages}
+    found: dict[str, str] = {}
+    for group, packages in groups.items():
+        for wanted in packages:
+            name, _, condition = wanted.partition(";")
+            mark = "Windows" if "win32" in condition else group
+            found.setdefault(re.split(r"[<>=~!\[ ]", name)[0], mark)
+    return found
 
 
 def test_every_dependency_stands_in_its_table_with_its_mark_and_its_reason() -> None:
