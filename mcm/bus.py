@@ -89,9 +89,8 @@ def publisher(context: "Context[Socket[bytes]]", run_dir: Path, endpoints: Itera
     """The router's outlet to all subscribers.
 
     ``XPUB_NODROP`` stays 0: with it, one stopped subscriber stops every subscriber.  So a slow one loses what exceeds
-    20,000 messages, and sees it by the jump in the sequence.  That is a fifth of a second at saturation: with 2,000,
-    the turns that the kernel gives a subscriber on a busy machine were too far apart, and what it missed had to be
-    replayed.  Ticks of 500 bytes a message are 10 MB for one that is stuck; those that take the same share them.
+    20,000 messages, and sees it by the jump in the sequence.  With 2,000, a flood on two cores made a Subscriber miss
+    so much that the replay process worked as hard as the router.  At 500 bytes a message one that is stuck costs 10 MB.
     """
     socket = context.socket(zmq.XPUB)
     socket.setsockopt(zmq.SNDHWM, 20_000)

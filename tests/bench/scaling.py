@@ -49,15 +49,15 @@ def _paced(shape: Shape, ticks: int, ticks_per_s: float, subscribers: int, topic
     with load() as feed:
         feed.render(shape, ticks)
         with mcm_on(feed, shape) as mcm, subscriber_on(mcm, expected, topic, number=subscribers) as readers:
-            pids = pids_of(mcm) | {f"subscriber {number}": one.pid for number, one in enumerate(readers, 1)}
-            before = spent(pids)
+            pids, programs = pids_of(mcm), {str(number): one.pid for number, one in enumerate(readers)}
+            before = spent(pids) | {"subscribers": sum(spent(programs).values())}
             feed.pace(ticks_per_s)
             sent = feed.sent()
             heard = [reader.hear() for reader in readers]
             mcm.wait(lambda status: status.router.published >= ticks, because="everything is published")
-            after = spent(pids)
+            after = spent(pids) | {"subscribers": sum(spent(programs).values())}
     for one in heard:
         if one["received"] != expected:
             raise TickLost(f"one of {subscribers} Subscribers", expected, one["received"])
     seconds = (max(one["at_ns"] for one in heard) - sent["begun_ns"]) / 1e9
-    return Result(ticks, seconds, {name: after[name] - before[name] for name in pids})
+    return Result(ticks, seconds, {name: after[name] - before[name] for name in before})
