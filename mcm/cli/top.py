@@ -123,6 +123,7 @@ def _keys() -> Iterator[None]:
     before = termios.tcgetattr(sys.stdin)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell's background jobs ignore it
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # a shell that comes back to half a picture
     try:
         tty.setcbreak(sys.stdin)
