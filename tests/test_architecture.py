@@ -63,8 +63,9 @@ LAYERS: dict[str, set[str]] = {
     "mcm.__main__": {"mcm.cli"},
     "mcm.lazily": set(),
     "mcm": {"mcm.core", "mcm.compat", "mcm.lazily", "mcm.subscriber"},
-    "workers.dashboard": {"mcm.core", "mcm.runtime", "mcm.web"},
-    "workers.gateway": {"mcm.core", "mcm.runtime", "mcm.client", "mcm.subscriber"},
+    "mcm.listening": {"mcm.core"},
+    "workers.dashboard": {"mcm.core", "mcm.runtime", "mcm.listening", "mcm.web"},
+    "workers.gateway": {"mcm.core", "mcm.runtime", "mcm.client", "mcm.listening", "mcm.subscriber"},
     "workers": {
         "workers", "mcm.core", "mcm.bus", "mcm.journal", "mcm.journaling", "mcm.links", "mcm.outlet",
         "mcm.runtime", "mcm.locks", "mcm.quarantine",

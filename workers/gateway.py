@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 import urllib.parse
@@ -34,6 +33,7 @@ from mcm.core.gate_audience import Audience, Wanted
 from mcm.core.gate_outlet import Backlog, bodies, close_frame, text_frames
 from mcm.core.gatekeeping import PATHS, Conversation, End, Gate, Hear, Leave, Say, Step
 from mcm.core.settings_values import is_local
+from mcm.listening import Listener, leave, run, until_stopped
 from mcm.subscriber import Subscriber
 
 log = logging.getLogger("mcm.gateway")
@@ -42,7 +42,6 @@ REPORT_S = 1.0
 LOOK_S = 0.25
 JOIN_LOOK_S = 0.02
 RETRY_S = 1.0
-BIND_RETRY_S = 3.0
 RENEW_S = 10.0
 AUTH_LIMIT_S = 10.0
 GOODBYE_S = 2.0  # a client that does not answer a close frame is not waited for longer
@@ -213,7 +212,7 @@ class Feed:
                         self._add(Piece(topic, parts, newest, len(ticks), bool(source and source.is_backfilled)))
         except BaseException:
             log.exception("%s cannot be read; starting again", self._market)
-            _leave(Exit.INTERNAL)
+            leave(Exit.INTERNAL)
 
     def _add(self, piece: Piece) -> None:
         self._added += sum(map(len, piece.bodies))
@@ -310,7 +309,7 @@ class Gateway:
         self._deserted: dict[str, float] = {}  # market without clients → since when
         self._clients: dict[Client, None] = {}
         self._is_open = False
-        self._address = self._problem = ""
+        self._listener = Listener(settings.listen, log)
         self._events = self._slow = self._lost = 0
         self._stopping = asyncio.Event()
 
@@ -325,24 +324,18 @@ class Gateway:
             app.router.add_get(path, self._converse)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=STOP_S)
         await runner.setup()
-        await self._listen(runner)  # before Ready: status then says at once where it is, or why not
+        await self._listener.bind(runner)  # before Ready: status then says at once where it is, or why not
         self._channel.send(Ready())
-        tasks = [
-            loop.create_task(task, name=name)
-            for name, task in (
-                ("report", self._report_for_ever()),
-                ("look", self._look_for_ever()),
-                ("lease", self._lease.run()),
-                ("bind", self._bind(runner)),
-                ("open", self._open()),
-                ("stop", self._stopping.wait()),
-            )
-        ]
-        while not self._stopping.is_set():
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()  # what fails ends the process; opening just ends
-                tasks.remove(task)
+        await until_stopped(
+            self._stopping,
+            {
+                "report": self._report_for_ever(),
+                "look": self._look_for_ever(),
+                "lease": self._lease.run(),
+                "bind": self._listener.bind_at_last(runner),
+                "open": self._open(),
+            },
+        )
         for site in list(runner.sites):
             await site.stop()
         for client in list(self._clients):
@@ -352,29 +345,6 @@ class Gateway:
     def _take_commands(self) -> None:
         if any(isinstance(record, Stop) for record in self._channel.receive()) or self._channel.closed:
             self._stopping.set()
-
-    async def _listen(self, runner: web.AppRunner) -> bool:
-        parts = urllib.parse.urlsplit(f"//{self._settings.listen}")
-        host, port = parts.hostname or "", parts.port or 0
-        site = web.TCPSite(runner, host, port)
-        try:
-            await site.start()
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            self._problem = f"cannot listen on {self._settings.listen}: {reason}"
-            log.warning("%s; trying again", self._problem)
-            return False
-        bound: int = runner.addresses[0][1]
-        self._address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
-        self._problem = ""
-        log.info("listening on %s", self._address)
-        return True
-
-    async def _bind(self, runner: web.AppRunner) -> None:
-        """Try again for as long as somebody else has the port."""
-        while not self._address:
-            await asyncio.sleep(BIND_RETRY_S)
-            await self._listen(runner)
 
     async def _open(self) -> None:
         """Let clients in once every line of mcm has been live: one that is let in and dropped forgets its topics."""
@@ -395,14 +365,14 @@ class Gateway:
         while True:
             self._channel.send(
                 GatewayReport(
-                    address=self._address,
+                    address=self._listener.address,
                     is_open=self._is_open,
                     clients=len(self._clients),
                     topics=self._lease.size,
                     events=self._events,
                     slow=self._slow,
                     lost=self._lost + sum(feed.lost for feed in self._feeds.values()),
-                    problem=self._problem,
+                    problem=self._listener.problem,
                 ),
                 replace=True,
             )
@@ -437,7 +407,7 @@ class Gateway:
             self._deliver(market)
         except Exception:
             log.exception("events of %s cannot be sent; starting again", market)
-            _leave(Exit.INTERNAL)
+            leave(Exit.INTERNAL)
 
     def _deliver(self, market: str) -> None:
         """Give every client what it hears of it."""
@@ -541,24 +511,11 @@ def _is_of_here(origin: str) -> bool:
     return not origin or is_local(urllib.parse.urlsplit(origin).hostname)
 
 
-def _leave(code: Exit) -> None:
-    """End at once: threads may be in the middle of a question that takes a second, and have nothing to finish."""
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 def main() -> None:
     """Run as a child of the supervisor."""
     channel = runtime.start_child("gateway")
     settings = runtime.await_settings(channel, GatewaySettings)
-    code = Exit.OK
-    try:
-        asyncio.run(Gateway(settings, channel).run())
-    except Exception:
-        log.exception("mcm has a bug; please report the lines below")
-        code = Exit.INTERNAL
-    _leave(code)
+    run(log, lambda: Gateway(settings, channel).run())
 
 
 if __name__ == "__main__":
