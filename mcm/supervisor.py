@@ -453,7 +453,15 @@ class Supervisor:
         child, report = self._gateway, self._gateway_report
         problem = report.problem or child.reason
         return GatewayStatus(
-            child.pid, child.state, child.restarts, report.address, report.clients, problem, report.is_open
+            pid=child.pid,
+            state=child.state,
+            restarts=child.restarts,
+            address=report.address,
+            clients=report.clients,
+            problem=problem,
+            is_open=report.is_open,
+            slow=report.slow,
+            lost=report.lost,
         )
 
     def _dashboard_status(self) -> DashboardStatus | None:

@@ -74,6 +74,8 @@ def _remarks(state: Status) -> Iterator[str]:
         yield f"router: {used:,} of {limit:,} file descriptors are used, one by each subscriber; beyond, it restarts"
     if state.gateway is not None and state.gateway.problem:
         yield f"gateway: {state.gateway.problem}"
+    if state.gateway is not None and state.gateway.lost:
+        yield f"gateway: {state.gateway.lost:,} ticks that its clients should have had are not in the journal any more"
     if state.dashboard is not None and state.dashboard.problem:
         yield f"dashboard: {state.dashboard.problem}"
     for topic, reason in list(state.short.items())[:5]:

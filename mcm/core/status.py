@@ -75,6 +75,8 @@ class GatewayStatus(msgspec.Struct):
         clients: connected now.
         problem: why it cannot be reached, in words; else empty.
         is_open: whether clients are let in; not before mcm is ready.
+        slow: clients that were closed because they did not read, since its process started.
+        lost: ticks that clients should have had and that the journal has no more, since then.
     """
 
     pid: int | None
@@ -84,6 +86,8 @@ class GatewayStatus(msgspec.Struct):
     clients: int
     problem: str
     is_open: bool = False
+    slow: int = 0
+    lost: int = 0
 
 
 class DashboardStatus(msgspec.Struct):

@@ -145,6 +145,8 @@ def _of_topics(status: Status) -> Iterator[Metric]:
     yield _value("mcm_leased_topics", "topics that programs have asked for", sum(status.leases.values()))
     if status.gateway is not None:
         yield _value("mcm_gateway_clients", "connected to the gateway", status.gateway.clients)
+        yield _value("mcm_gateway_slow_clients", "closed because they did not read, in its life", status.gateway.slow)
+        yield _value("mcm_gateway_lost_ticks", "that its clients never got, in its life", status.gateway.lost)
 
 
 def _of_processes(status: Status) -> Iterator[Metric]:
