@@ -67,6 +67,7 @@ class Carrying:
         self._strategy = ""
         self._markets: dict[str, str] = {}  # also of lines that are no more
         self._confirmed: defaultdict[str, dict[str, int]] = defaultdict(dict)  # line → topic → since when
+        self._earlier: defaultdict[str, dict[str, int]] = defaultdict(dict)  # the same before the newest list
         self._left: defaultdict[str, dict[str, int]] = defaultdict(dict)  # line → topic let go of late → when
         self.home = self.plan = assignment.Plan({}, {})
         self.placement = Placement()
@@ -153,10 +154,10 @@ class Carrying:
         """The upstream has confirmed these items on *line*."""
         topics = {f"{self._markets[line]}.{item}" for item in items} & self.placement.of_line(line)
         if is_new_list:
-            self._confirmed[line] = {}
-        now_ns = time.time_ns()
+            self._earlier[line], self._confirmed[line] = self._confirmed[line], {}
+        now_ns, earlier = time.time_ns(), self._earlier[line]
         for topic in topics:
-            self._confirmed[line].setdefault(topic, now_ns)
+            self._confirmed[line].setdefault(topic, earlier.get(topic, now_ns))
         if topics:
             self._note(self.gaps.carried(line, topics, until_ns=now_ns))
 
@@ -171,6 +172,7 @@ class Carrying:
         since_ns -= UNDER_WAY_NS
         left = {topic for topic, at_ns in self._left.pop(line, {}).items() if at_ns > since_ns and not was_asked}
         beside = self._beside(line, self._confirmed.pop(line, {}).keys() | left)
+        self._earlier.pop(line, None)
         alone = [topic for topic, from_ns in beside.items() if from_ns is None and topic not in left]
         self._note(self.gaps.line_ended(line, alone, since_ns=since_ns, reason=reason))
         late = {topic: from_ns for topic, from_ns in beside.items() if from_ns is not None and from_ns > since_ns}
@@ -237,6 +239,7 @@ class Carrying:
         left = {topic: at_ns for topic, at_ns in self._left[line].items() if now_ns - at_ns < LEFT_NS}
         for topic in topics:
             del self._confirmed[line][topic]
+            self._earlier[line].pop(topic, None)
             left[topic] = now_ns
         self._left[line] = left
 

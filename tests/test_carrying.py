@@ -208,3 +208,18 @@ def test_a_line_that_was_closed_on_purpose_leaves_none() -> None:
     carrying.line_ended("primary", "closed as asked", since_ns=confirmed_ns - 10**9, was_asked=True)
 
     assert herald.gaps == []
+
+
+def test_a_new_list_of_a_line_that_goes_on_does_not_begin_anew() -> None:
+    carrying, _ = carrying_on("primary")
+    (before,) = carrying.why(TOPIC).carried_by.values()
+
+    carrying.confirmed("primary", ["T.AAPL"], is_new_list=True)
+    assert list(carrying.why(TOPIC).carried_by.values()) == [before]
+
+    carrying.line_ended("primary", "cut", since_ns=time.time_ns())
+    carrying.confirmed("primary", ["T.AAPL"], is_new_list=True)
+    (after,) = carrying.why(TOPIC).carried_by.values()
+    assert after is not None
+    assert before is not None
+    assert after > before
