@@ -105,6 +105,14 @@ class Carrying:
             if connection.name in available and connection.max_symbols is None:
                 stand_ins[connection.market].append(connection.name)
         self.placement.desire(desired, stand_ins)
+        self._pass_on_gaps()
+
+    def _pass_on_gaps(self) -> None:
+        """What nobody wants any more is in no gap; of a channel, its topics that are wanted still are."""
+        for gap in list(self.gaps.open.values()):
+            topics = [topic for topic in self._wished(gap.topics) if topic not in gap.topics]
+            missing = [topic for topic, from_ns in self._beside("", topics).items() if from_ns is None]
+            self._note(self.gaps.line_ended(gap.connection, missing, since_ns=gap.since_ns, reason=gap.reason))
         self._note(self.gaps.unwanted(self._wishes, until_ns=time.time_ns()))
 
     def folded(self, home: Plan, available: Collection[str]) -> Plan:
@@ -170,17 +178,24 @@ class Carrying:
         one has let go meanwhile, being dead without anybody's knowledge.  One that *was_asked* to end had read all.
         """
         since_ns -= UNDER_WAY_NS
-        left = {topic for topic, at_ns in self._left.pop(line, {}).items() if at_ns > since_ns and not was_asked}
-        beside = self._beside(line, self._confirmed.pop(line, {}).keys() | left)
-        self._earlier.pop(line, None)
+        confirmed = set(self._confirmed.pop(line, {}))
+        confirmed |= self._earlier.pop(line, {}).keys() & self.placement.of_line(
+            line
+        )  # it was about to tell them again
+        left = {
+            topic: at_ns
+            for topic, at_ns in self._left.pop(line, {}).items()
+            if at_ns > since_ns and topic not in confirmed and not was_asked
+        }
+        beside = self._beside(line, self._wished({*confirmed, *left}))
         alone = [topic for topic, from_ns in beside.items() if from_ns is None and topic not in left]
         self._note(self.gaps.line_ended(line, alone, since_ns=since_ns, reason=reason))
         late = {topic: from_ns for topic, from_ns in beside.items() if from_ns is not None and from_ns > since_ns}
-        if late and not was_asked:
-            until_ns = max(late.values())
-            self._note(
-                self.gaps.lost(line, late, since_ns=since_ns, until_ns=until_ns, reason=reason, how="other line")
-            )
+        gone = {topic: left[topic] for topic, from_ns in beside.items() if from_ns is None and topic in left}
+        for missed, how in ((late, "other line"), (gone, "let go")) if not was_asked else ():
+            if missed:
+                until_ns = max(missed.values())
+                self._note(self.gaps.lost(line, missed, since_ns=since_ns, until_ns=until_ns, reason=reason, how=how))
         if is_dead:
             self._herald.say(control=[LineMark(line)])
 
@@ -193,6 +208,16 @@ class Carrying:
         beside = self._beside(line, topics)
         alone = [topic for topic, from_ns in beside.items() if from_ns is None or from_ns > since_ns]
         self._note(self.gaps.lost(line, alone, since_ns=since_ns, until_ns=lost.until_ns, reason=reason))
+
+    def _wished(self, topics: Iterable[str]) -> list[str]:
+        """These, but in the place of a channel that nobody wants as a whole any more its topics that somebody wants."""
+        found: list[str] = []
+        for topic in topics:
+            if topic in self._wishes or topic != whole_channel(topic):
+                found.append(topic)
+            else:
+                found += [one for one in self._wishes if whole_channel(one) == topic]
+        return found
 
     def _beside(self, line: str, topics: Collection[str]) -> dict[str, int | None]:
         """Topic → since when another line has confirmed it, by itself or as a channel; None where none has."""
@@ -299,11 +324,12 @@ class Carrying:
 
     def safety(self, topic: str, live: Collection[str]) -> Safety:
         """Whether *topic* is carried by a *live* line, confirmed there, and in no open gap."""
+        carriers = self.placement.lines_of(topic)
+        is_carried = any(by in self._confirmed[line] and line in live for line, by in carriers.items())
         gap = self.gaps.gap_of(topic)
-        if gap is not None:
+        if gap is not None and (topic in gap.topics or not is_carried):  # a copy goes on where its channel is missing
             since = time.strftime("%H:%M:%S", time.localtime(gap.since_ns / 1e9))
             return Safety(False, f"missing since {since}: {gap.connection}, {gap.reason}")
-        carriers = self.placement.lines_of(topic)
         if not carriers:
             return Safety(False, self.plan.unplaced.get(topic, "nobody carries it"))
         confirmed = [line for line, by in carriers.items() if by in self._confirmed[line]]

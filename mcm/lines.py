@@ -232,10 +232,11 @@ class Lines:
             log.warning("%s: %s; dialling again in %.1f s, attempt %d", name, detail, wait_s, attempts)
 
     def lost(self, child: Child) -> None:
-        """A worker's process is gone; it surely received what came before its last report."""
+        """A worker's process is gone; it surely received what ticked before the last tick that it has reported."""
         line = self._lines[child.name]
         silent_s = time.monotonic() - line.seen[-1][0] if line.seen else 0.0
-        since_ns = time.time_ns() - int(silent_s * 1e9)
+        silent_s += (line.report.last_tick_age_s or 0.0) if line.report is not None else 0.0
+        since_ns = time.time_ns() - min(LONGEST_SILENCE_NS, int(silent_s * 1e9))
         self.carrying.line_ended(child.name, "its process ended", since_ns=since_ns, is_dead=True)
         line.bury()
         self._governor.absent(child.name)
@@ -304,6 +305,7 @@ class Lines:
             self.children[name].send(hours)
         seen = {name: self._seen(name, now) for name in ready}
         if not any(one.is_suspect for one in seen.values()):
+            self._vigil.forgive(seen)
             return  # 30,000 items are not looked at every second for nothing
         for name, one in seen.items():
             items = self.carrying.items_of(name) - self._lines[name].unconfirmed.keys()
@@ -315,7 +317,8 @@ class Lines:
     def _seen(self, name: str, now: float) -> Seen:
         line = self._lines[name]
         live_s = now - line.live_since if line.live_since is not None else None
-        return Seen(line.market, live_s, self._tick_age_s(line, now))
+        is_watched = line.report is not None and line.report.has_habits
+        return Seen(line.market, live_s, self._tick_age_s(line, now), is_watched=is_watched)
 
     def _tell_everybody(self, now: float) -> None:
         """Publish what has changed since the last time."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -153,6 +153,7 @@ class Subscriber:
         self._range: Iterator[None] | None = None
         self._in_hand: tuple[bytes, int] | None = None
         self._executor: ThreadPoolExecutor | None = None
+        self._pending: Future[Iterator[Tick]] | None = None
         self._ticks: Iterator[Tick] = iter(())
         self._source: Message | None = None
         self._stopping = threading.Event()
@@ -186,10 +187,18 @@ class Subscriber:
                 return tick
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(1, "mcm:subscriber")
+            if self._pending is None:
+                self._pending = self._executor.submit(self._next_ticks)
             try:
-                self._ticks = await asyncio.get_running_loop().run_in_executor(self._executor, self._next_ticks)
-            except _Stopped:
-                raise StopAsyncIteration from None
+                ticks = await asyncio.shield(asyncio.wrap_future(self._pending))
+            except asyncio.CancelledError:
+                raise  # it goes on, and whoever asks next gets what it brings
+            except BaseException as error:
+                self._pending = None
+                if isinstance(error, _Stopped):
+                    raise StopAsyncIteration from None
+                raise
+            self._pending, self._ticks = None, ticks
 
     def messages(self) -> Iterator[tuple[str, list[Tick]]]:
         """(topic, ticks) as they were published together: the fastest way to typed ticks."""

@@ -57,6 +57,10 @@ class Vigil:
         if self._follows and line.speaks:
             self._silence.measured(line.market, per_s, carried)
 
+    def forgive(self, lines: Mapping[str, Seen]) -> None:
+        """Look at lines of which none is suspect."""
+        self._silence.forgive(lines)
+
     def silent(self, lines: Mapping[str, Seen]) -> dict[str, str]:
         """Line → why it is taken for dead, for those that are."""
         markets = {line.market for line in lines.values()}

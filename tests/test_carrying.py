@@ -7,7 +7,7 @@ from typing import cast
 from mcm.carrying import Carrying
 from mcm.core.assignment import Wish
 from mcm.core.control import BatchesLost
-from mcm.core.gaps import GapClosed, GapOpened, GapRecord
+from mcm.core.gaps import GapClosed, GapOpened, GapRecord, GapRepaired
 from mcm.core.settings import Connection
 from mcm.herald import Herald
 
@@ -223,3 +223,61 @@ def test_a_new_list_of_a_line_that_goes_on_does_not_begin_anew() -> None:
     assert after is not None
     assert before is not None
     assert after > before
+
+
+def test_a_topic_that_was_let_go_and_taken_up_again_is_in_a_gap_when_its_line_is_cut() -> None:
+    carrying, herald = alone(Wish("stocks", "T.AAPL"))
+    last_ns = time.time_ns() - 30 * 10**9
+    change(carrying)
+    change(carrying, Wish("stocks", "T.AAPL"))
+    carrying.confirmed("primary", ["T.AAPL"], is_new_list=False)
+
+    carrying.line_ended("primary", "cut", since_ns=last_ns)
+
+    (opened,) = herald.gaps
+    assert isinstance(opened, GapOpened)
+    assert opened.topics == [TOPIC]
+
+
+def test_what_a_dead_line_missed_before_it_was_told_to_let_go_is_a_gap_until_then() -> None:
+    carrying, herald = alone(Wish("stocks", "T.AAPL"))
+    last_ns = time.time_ns() - 30 * 10**9
+    change(carrying)
+
+    carrying.line_ended("primary", "no answer to a ping", since_ns=last_ns)
+
+    opened, closed = herald.gaps
+    assert isinstance(opened, GapOpened)
+    assert isinstance(closed, GapClosed)
+    assert (opened.since_ns, closed.how, closed.topics) == (last_ns - 10**9, "let go", [TOPIC])
+
+
+def test_topics_that_take_over_from_a_missing_channel_are_missing_since_it_is() -> None:
+    carrying, herald = alone(Wish("stocks", "T.*"))
+    carrying.line_ended("primary", "cut", since_ns=10**10)
+
+    change(carrying, Wish("stocks", "T.AAPL"))
+
+    assert [(type(gap), gap.topics) for gap in herald.gaps if not isinstance(gap, GapRepaired)] == [
+        (GapOpened, ["stocks.T.*"]),
+        (GapOpened, [TOPIC]),
+        (GapClosed, ["stocks.T.*"]),
+    ]
+    gap = carrying.gaps.gap_of(TOPIC)
+    assert gap is not None
+    assert gap.since_ns == 9 * 10**9
+
+
+def test_a_copy_that_lives_is_safe_although_its_channel_is_missing() -> None:
+    carrying, _ = carrying_on("primary")
+    carrying.want(LINES, [Wish("stocks", "T.AAPL", "primary", copies=2), Wish("stocks", "T.*", "secondary")], "manual")
+    carrying.replan(BOTH, "a test")
+    for _ in range(3):
+        carrying.turn(0.0, BOTH)
+    carrying.confirmed("secondary", ["T.*"], is_new_list=True)
+
+    carrying.line_ended("secondary", "cut", since_ns=time.time_ns() + 2 * 10**9)
+
+    assert carrying.gaps.gap_of(TOPIC) is not None
+    assert carrying.safety(TOPIC, ["primary"]).is_safe
+    assert not carrying.safety("stocks.T.MSFT", ["primary"]).is_safe

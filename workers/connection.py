@@ -356,6 +356,7 @@ class Worker:
                     self._rates.forget(set(remove))
                     self.wanted.difference_update(remove)
                     self.wanted.update(add)
+                    self._confirmed.difference_update(remove)  # the supervisor has forgotten them: they are news again
                     if self._line is not None:
                         self._line.want(add, remove)
                 case Dial():
@@ -455,6 +456,7 @@ class Worker:
                 errors=dict(+errors),
                 skipped=self.outlet.skipped,
                 channels=dict(self.gatherer.by_channel),
+                has_habits=session is not None and session.quiet_limit_s() is not None,
             ),
             replace=True,
         )

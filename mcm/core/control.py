@@ -316,6 +316,7 @@ class LineReport(_Record, frozen=True):
         errors: reason → count: events that could not be decoded, batches that no file holds, …
         skipped: batches that the socket did not take; the router reads them from the link file.
         channels: channel → ticks, as of the last few seconds.
+        has_habits: whether the session knows how long this line may be silent, and watches it.
     """
 
     state: str
@@ -328,6 +329,7 @@ class LineReport(_Record, frozen=True):
     errors: dict[str, int]
     skipped: int = 0
     channels: dict[str, int] = {}
+    has_habits: bool = False
 
 
 class Unconfirmed(_Record, frozen=True):

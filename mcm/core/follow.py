@@ -191,7 +191,7 @@ class Follower:
         begin, end = self._run
         if self._verified is not None and begin <= self._verified + 1 <= end:
             self._verified = end
-            self._recent.clear()
+            self._recent = {topic: offset for topic, offset in self._recent.items() if offset > end}
 
     def _deliver(self, topic: bytes, message: Message, expected: int) -> Delivery | None:
         behind = message.sequence + ticks_in(message)

@@ -34,8 +34,8 @@ class GapOpened(_Event, tag="gap_opened", frozen=True):
 class GapClosed(_Event, tag="gap_closed", frozen=True):
     """Topics are carried again from *until_ns* on, by *connection*.
 
-    *how* is ``reconnected``, ``other line``, ``no longer wanted``, or ``went on`` where only what it read had been
-    lost.
+    *how* is ``reconnected``, ``other line``, ``no longer wanted``, ``let go`` where the line was found dead
+    after it had been told to, or ``went on`` where only what it read had been lost.
     """
 
     id: str

@@ -201,6 +201,9 @@ class Placement:
         if topic in self.stuck:
             if desired <= carriers and self._is_taken_over(topic, turn):
                 del self.stuck[topic]  # it took its time
+            elif desired and not any(line in turn.up for line in carriers):
+                del self.stuck[topic]  # where it stayed, nobody carries it any more
+                move.told_at = move.waiting_since = None
         elif new := desired - carriers:
             contested = frozenset(line for line in new if self._instead_of(topic, line))
             if new == contested:
@@ -222,13 +225,12 @@ class Placement:
         if not living or self._is_taken_over(topic, turn):
             turn.lines |= self._carry(topic, desired) | old
             self._uncover_later(topic, turn)
-        elif desired and move.told_at is not None and turn.now - move.told_at > CONFIRM_S:
-            self._give_up(topic, desired, living)
-            turn.lines |= self._carry(topic, living) | desired
-            self._uncover_later(topic, turn)
-        elif not desired and turn.now - move.waiting_since > CONFIRM_S:
-            late = [line for line, heir in self._heirs(topic) if not turn.confirmed(line, heir)]
+        elif turn.now - (move.waiting_since if move.told_at is None else move.told_at) > CONFIRM_S:
+            late = {line for line, heir in self._heirs(topic) if not turn.confirmed(line, heir)}
             self._give_up(topic, late, living)
+            if desired:
+                turn.lines |= self._carry(topic, living | (desired - late)) | late
+                self._uncover_later(topic, turn)
 
     def _end(self, topic: str, move: _Move, turn: _Turn) -> None:
         """It is where it is to be; what is left is its cover, of which copies keep theirs."""

@@ -38,12 +38,15 @@ class Seen:
         items: that it carries: ``T.AAPL``, ``T.*``; may be left out while no line is silent for long.
         live_s: for how long it has been live; None while it is not.
         tick_age_s: seconds since its last tick; None before the first.
+        is_watched: whether its worker knows its habits, and takes care of its silence; it forgets them when the market
+            changes its session, and when something is unsubscribed.
     """
 
     market: str
     live_s: float | None
     tick_age_s: float | None
     items: frozenset[str] = frozenset()
+    is_watched: bool = True
 
     @property
     def is_suspect(self) -> bool:
@@ -52,8 +55,10 @@ class Seen:
 
     @property
     def has_habits(self) -> bool:
-        """Whether it has spoken for long enough to be judged by that."""
-        return self.live_s is not None and self.tick_age_s is not None and self.live_s - self.tick_age_s >= HABITS_S
+        """Whether it has spoken for long enough to be judged by that, and is."""
+        if not self.is_watched or self.live_s is None or self.tick_age_s is None:
+            return False
+        return self.live_s - self.tick_age_s >= HABITS_S
 
     @property
     def speaks(self) -> bool:
@@ -84,14 +89,18 @@ class Silence:
         if len(self._rates) > 2 * len(carried) + _SPARE:
             self._rates = {topic: rate for topic, rate in self._rates.items() if topic in carried}
 
+    def forgive(self, lines: Mapping[str, Seen]) -> None:
+        """A line that speaks again needs no more patience than any other; to be called also while none is suspect."""
+        for name in list(self._patience_s):
+            line = lines.get(name)
+            if line is None or (line.speaks and (line.live_s or 0.0) > SILENT_S[0]):
+                del self._patience_s[name]
+
     def judge(self, lines: Mapping[str, Seen], open_s: Mapping[str, float]) -> dict[str, str]:
         """Line → why it is taken for dead, for those that are; *open_s*: open market → for how many seconds it is."""
-        for name in self._patience_s.keys() - lines.keys():
-            del self._patience_s[name]
+        self.forgive(lines)
         found = {}
         for name, line in lines.items():
-            if line.speaks and name in self._patience_s and (line.live_s or 0.0) > SILENT_S[0]:
-                del self._patience_s[name]
             patience_s = self._patience_s.get(name, SILENT_S[0])
             silent_s = min(line.silent_s, open_s.get(line.market, 0.0))
             if silent_s < patience_s or line.has_habits:

@@ -353,3 +353,59 @@ def test_a_topic_with_a_copy_beside_the_whole_channel_stays_covered() -> None:
     world.now += UNCOVER_S
     world.settle()
     assert world.covered["stocks.T.A"] == {"b", "c"}
+
+
+# --- what does not come is given up, and nothing that has come ---
+
+
+def test_of_two_new_lines_only_the_one_that_does_not_confirm_is_given_up() -> None:
+    world, topic = World(), "stocks.T.A"
+    world.desire({topic: ["a", "b"]})
+    world.settle()
+
+    world.desire({topic: ["b", "c"]})
+    for _ in range(3):
+        world.turn()
+        world.acknowledge()
+    world.now += CONFIRM_S + 1
+    world.turn()
+
+    assert world.placement.carriers[topic] == {"a", "b"}
+    assert world.placement.stuck == {topic: "c did not confirm it within 12 s; it stays on a"}
+
+
+def test_a_plan_made_again_while_it_waits_does_not_make_it_wait_for_ever() -> None:
+    world, topic = World(), "stocks.T.A"
+    world.desire({topic: ["a"]})
+    world.settle()
+    world.desire({topic: ["b"]})
+    for _ in range(3):
+        world.turn()
+        world.acknowledge()
+    world.desire({topic: ["b"]})
+    world.turn()
+
+    world.now += CONFIRM_S + 1
+    world.turn()
+
+    assert world.placement.carriers[topic] == {"a"}
+    assert topic in world.placement.stuck
+
+
+def test_what_is_stuck_on_a_line_that_goes_is_tried_again() -> None:
+    world, topic = World(), "stocks.T.A"
+    world.desire({topic: ["a"]})
+    world.settle()
+    world.desire({topic: ["b"]})
+    for _ in range(3):
+        world.turn()
+        world.acknowledge()
+    world.now += CONFIRM_S + 1
+    world.turn()
+    assert topic in world.placement.stuck
+
+    world.go_down("a")
+    world.settle()
+
+    assert world.placement.carriers[topic] == {"b"}
+    assert world.placement.stuck == {}

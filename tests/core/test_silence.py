@@ -125,3 +125,22 @@ def test_nothing_is_concluded_from_less_than_twenty_expected_ticks_or_fifteen_se
 
     silent_s = min(live_s, open_s)
     assert ("a" in dead) == (silent_s >= SILENT_S[0] and silent_s * sum(rates) >= CERTAIN)
+
+
+def test_a_line_whose_worker_has_forgotten_its_habits_is_judged_here() -> None:
+    silent = line("T.*", live_s=50_000.0, tick_age_s=3_000.0)
+    forgotten = Seen(silent.market, silent.live_s, silent.tick_age_s, silent.items, is_watched=False)
+
+    assert Silence().judge({"a": silent}, ALL_DAY) == {}
+    assert forgotten.is_suspect
+    assert list(Silence().judge({"a": forgotten}, ALL_DAY)) == ["a"]
+
+
+def test_a_line_that_speaks_again_is_forgiven_also_while_nobody_is_judged() -> None:
+    silence = knowing(AAPL=5.0)
+    assert list(silence.judge({"a": line("T.AAPL")}, ALL_DAY)) == ["a"]
+    assert silence.judge({"a": line("T.AAPL")}, ALL_DAY) == {}, "twice as patient"
+
+    silence.forgive({"a": speaking("T.AAPL")})
+
+    assert list(silence.judge({"a": line("T.AAPL")}, ALL_DAY)) == ["a"]

@@ -162,3 +162,26 @@ def test_what_is_not_possible_is_refused_with_a_hint(running: Mcm) -> None:
         package.Subscriber("T.AAPL", run_dir=running.run_dir, cursor=b"x", last=True)
     with pytest.raises(UsageError, match="is no topic"):
         package.Subscriber("AAPL", run_dir=running.run_dir, demand=True)
+
+
+def test_a_wait_that_is_given_up_costs_no_tick(running: Mcm) -> None:
+    begin = time.time_ns()
+
+    async def read() -> tuple[list[object], int]:
+        numbers: list[object] = []
+        given_up = 0
+        with package.Subscriber("T.AAPL", run_dir=running.run_dir, since=begin) as subscriber:
+            while len(numbers) < 100:
+                try:
+                    tick = await asyncio.wait_for(anext(subscriber), 0.002)
+                    numbers.append(getattr(tick, "sequence_number", None))
+                except TimeoutError:
+                    given_up += 1
+        return numbers, given_up
+
+    numbers, given_up = asyncio.run(asyncio.wait_for(read(), 20))
+
+    with package.Subscriber("T.AAPL", run_dir=running.run_dir, since=begin) as subscriber:
+        again = [getattr(next(subscriber), "sequence_number", None) for _ in range(100)]
+    assert given_up > 10
+    assert numbers == again
