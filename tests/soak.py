@@ -36,7 +36,7 @@ TICKS_PER_S = 5_500
 SETTINGS = THREE_LINES + "\n[routing]\nfailover = false\n[testing]\nkeep_links = true\n"
 PAUSE_S = (2.0, 6.0)
 STOP_S = (0.5, 3.0)
-RECOVERED_WITHIN_S = 30.0
+RECOVERED_WITHIN_S = 75.0  # a line that is dropped again and again waits up to 60 s before it dials (core.dialling)
 SAMPLE_S = 5.0
 SETTLED_S = 60.0  # memory of a process younger than that is still growing into its work
 REPORT_S = 30.0
