@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mcm import MassiveWebSocketClient, MultiConnectionManager
+from mcm import MassiveWebSocketClient, MultiConnectionManager, locks
 from mcm.client import Control
 from mcm.core.errors import McmError
 from mcm.core.status import Status
@@ -80,6 +80,13 @@ print(len(manager.connections), flush=True)
     assert place.run_dirs() == []
 
 
+def is_free(lock: Path) -> bool:
+    held = locks.acquire(lock)
+    if isinstance(held, locks.Held):
+        held.release()
+    return isinstance(held, locks.Held)
+
+
 def test_nothing_is_left_of_a_program_that_is_killed_and_the_next_one_tidies_up(
     vendor: Simulator, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +113,8 @@ time.sleep(60)
 
         wait_gone(place, 3)
     (left,) = place.run_dirs()
+    # A process that is killed is seen to be gone a moment before the kernel lets go of its locks.
+    wait_until(lambda: locks.holder(left / "run") is None and is_free(left / "owner"), because="its locks are free")
     monkeypatch.setattr("mcm.compat.spawning.FRESH_S", 0.0)
     with MassiveWebSocketClient("a-key", config={"MASSIVE_WEBSOCKET_URL": vendor.url("stocks")}) as client:
         assert client.is_connected()

@@ -104,7 +104,8 @@ def test_three_live_lines_their_tapes_topics_and_ledger_are_seen(page: "Page") -
     for name in LINES:
         wait_until(lambda name=name: len(symbols(page, name)) == 12, because=f"ticks of {name} pass by")  # type: ignore[misc]
     state(page, "spare", "disabled")
-    assert set(symbols(page, "primary")) <= {"AAPL", "MSFT", "NVDA", "AMZN"}
+    pinned, anywhere = {"AAPL", "MSFT", "NVDA", "AMZN"}, {"PLTR", "SHOP", "SOFI", "RIVN", "COIN", "SNOW"}
+    assert set(symbols(page, "primary")) <= pinned | anywhere  # which another test may have moved there
     assert "leaders" in column(page, "primary").inner_text()
     page.locator("#table .row", has_text="AAPL").first.wait_for()
     page.locator("#ledger", has_text="Every tick is accounted for.").wait_for()

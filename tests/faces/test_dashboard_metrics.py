@@ -75,6 +75,14 @@ def test_histograms_rise_and_end_with_all_there_is(measured: dict[str, Metric]) 
 
 
 def test_the_figures_are_those_of_the_status(board: Board, measured: dict[str, Metric]) -> None:
+    def confirmed() -> float:
+        samples = families(board)["mcm_topics_confirmed"].samples
+        return next(one.value for one in samples if one.labels["connection"] == "primary")
+
+    wait_until(  # another test may have moved something
+        lambda: confirmed() == board.mcm.status().connections["primary"].confirmed, because="nothing moves any more"
+    )
+    measured = families(board)
     status = board.mcm.status()
     values = {
         name: {one.labels.get("connection", one.labels.get("process", "")): one.value for one in family.samples}
