@@ -285,9 +285,9 @@ class Trial:
 
     @staticmethod
     def is_loaded(share: float) -> bool:
-        """Whether a share of the nominal rate is enough to count; where others want the cores, a third is."""
-        is_busy = os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
-        return share >= (0.3 if is_busy else 0.9)
+        """Whether a share of the nominal rate is enough to count: less where others want the cores as well."""
+        waiting = os.getloadavg()[0] / (os.cpu_count() or 1)  # processes per core, our own among them
+        return share >= (0.9 if waiting <= 1 else 0.7 if waiting <= 2 else 0.3)
 
     def last_moment_ms(self) -> int:
         """Wall clock of what is surely read by now: what a worker that is killed next has not read is younger."""
