@@ -18,7 +18,7 @@ from mcm.core.placement import TOPICS_PER_COVER, Cover, Placement
 from mcm.core.rebalancing import Shift, rebalance
 from mcm.core.settings import Connection
 from mcm.core.status import Moved, TopicStatus
-from mcm.core.topics import whole_channel
+from mcm.core.topics import is_wildcard, whole_channel
 from mcm.herald import Herald
 
 __all__ = ["Carrying", "Safety"]
@@ -178,10 +178,8 @@ class Carrying:
         one has let go meanwhile, being dead without anybody's knowledge.  One that *was_asked* to end had read all.
         """
         since_ns -= UNDER_WAY_NS
-        confirmed = set(self._confirmed.pop(line, {}))
-        confirmed |= self._earlier.pop(line, {}).keys() & self.placement.of_line(
-            line
-        )  # it was about to tell them again
+        told_again = self._earlier.pop(line, {}).keys() & self.placement.of_line(line)  # or about to be
+        confirmed = {*self._confirmed.pop(line, {}), *told_again}
         left = {
             topic: at_ns
             for topic, at_ns in self._left.pop(line, {}).items()
@@ -213,7 +211,7 @@ class Carrying:
         """These, but in the place of a channel that nobody wants as a whole any more its topics that somebody wants."""
         found: list[str] = []
         for topic in topics:
-            if topic in self._wishes or topic != whole_channel(topic):
+            if topic in self._wishes or not is_wildcard(topic):
                 found.append(topic)
             else:
                 found += [one for one in self._wishes if whole_channel(one) == topic]

@@ -14,13 +14,12 @@ import msgspec
 from mcm import bus, locks
 from mcm.core.control import Reply, Request
 from mcm.core.errors import NotRunning, UsageError
-from mcm.core.overview import BriefGaps, Configured, TopicRow, TopicRows
+from mcm.core.overview import TOPICS_PER_ANSWER, BriefGaps, Configured, TopicRow, TopicRows
 from mcm.core.status import Status, TopicStatus
 
 __all__ = ["Control", "Move", "Preview", "carried", "find_run_dir"]
 
 ANSWER_LIMIT_S = 5.0
-TOPICS_PER_ANSWER = 5_000
 
 Answer = TypeVar("Answer")
 

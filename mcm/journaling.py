@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mcm.core.acceptance import Acceptance, records_before
+from mcm.core.control import FREE_DISK_SHARE
 from mcm.core.record import Accepted, decode_record, encode_record
 from mcm.core.sequence import Numbering
 from mcm.journal import (
@@ -38,7 +39,6 @@ SNAPSHOT_EVERY_BYTES = 32 * 1024 * 1024
 SNAPSHOT_EVERY_S = 60.0
 TRIM_EVERY_S = 10.0
 RETRY_S = 1.0
-FREE_DISK_SHARE = 0.1
 _READ_BYTES = 4 * 1024 * 1024
 
 

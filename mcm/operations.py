@@ -19,6 +19,7 @@ from mcm.core.assignment import Difference, wishes
 from mcm.core.errors import BadTopic, UsageError
 from mcm.core.live import Leases, Live, Subscription
 from mcm.core.markets import MARKETS
+from mcm.core.overview import TOPICS_PER_ANSWER
 from mcm.core.rebalancing import Shift
 from mcm.core.settings import Connection, check_connection
 from mcm.core.settings_values import nearest
@@ -32,7 +33,6 @@ log = logging.getLogger("mcm.supervisor")
 
 BUSY = 1.5  # a line with so many times the mean load of its market is relieved
 BALANCED = 1.2
-TOPICS_PER_ANSWER = 5_000
 REST_INTERVALS = 3  # after a rebalance, so that rates can follow before the next one
 # What only a new start changes.
 _FIXED = ("account", "upstream", "publish", "journal", "backfill", "dashboard", "gateway", "simulator", "testing")

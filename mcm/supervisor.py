@@ -49,6 +49,7 @@ from mcm.core.live import described
 from mcm.core.settings import Testing, Upstream
 from mcm.core.settings_values import is_loopback
 from mcm.core.status import DashboardStatus, GatewayStatus
+from mcm.faces import Face
 from mcm.herald import Herald
 from mcm.lines import Lines
 from mcm.logs import FORMAT_VARIABLE, FORMATS, formatter, log_whatever_ends_us
@@ -71,7 +72,6 @@ KNOWN = (
 )
 ROUTER, REPLAY, BACKFILL, SIMULATOR = "router", "replay", "backfill", "simulator"
 GATEWAY, DASHBOARD = "gateway", "dashboard"
-DELAYED_S = 900.0
 WORKER_PATIENCE_S, ROUTER_PATIENCE_S, SERVICE_PATIENCE_S = 2.0, 1.9, 1.0
 
 
@@ -96,16 +96,12 @@ class Supervisor:
         self._router = Child(ROUTER, self._router_recipe(), self, rng)
         self._router_report = RouterReport()
         self._replay = Child(REPLAY, self._replay_recipe(), self, rng)
-        self._gateway: Child | None = None
-        self._gateway_report = GatewayReport()
-        self._gateway_address = settings.settings.gateway.listen
+        self._gateway = Face(GATEWAY, settings.settings.gateway.listen, GatewayReport())
         if settings.settings.gateway.enabled:
-            self._gateway = Child(GATEWAY, self._gateway_recipe(), self, rng)
-        self._dashboard: Child | None = None
-        self._dashboard_report = DashboardReport()
-        self._dashboard_address = settings.settings.dashboard.listen
+            self._gateway.child = Child(GATEWAY, self._gateway_recipe(), self, rng)
+        self._dashboard = Face(DASHBOARD, settings.settings.dashboard.listen, DashboardReport())
         if settings.settings.dashboard.enabled:
-            self._dashboard = Child(DASHBOARD, self._dashboard_recipe(), self, rng)
+            self._dashboard.child = Child(DASHBOARD, self._dashboard_recipe(), self, rng)
         self._simulator: Child | None = None
         self._simulator_ports = (settings.settings.simulator.port, settings.settings.simulator.orders_port)
         self._herald = Herald(settings.run_dir, settings.settings.testing or Testing())
@@ -145,7 +141,7 @@ class Supervisor:
         )
 
         def first() -> GatewaySettings:
-            return GatewaySettings(str(configuration.run_dir), self._gateway_address, tokens)
+            return GatewaySettings(str(configuration.run_dir), self._gateway.address, tokens)
 
         return self._recipe(GATEWAY, "workers.gateway", first, restart.SERVICE)
 
@@ -155,7 +151,7 @@ class Supervisor:
         text = token.reveal() if token is not None else ""
 
         def first() -> DashboardSettings:
-            return DashboardSettings(str(configuration.run_dir), self._dashboard_address, text, hosts)
+            return DashboardSettings(str(configuration.run_dir), self._dashboard.address, text, hosts)
 
         return self._recipe(DASHBOARD, "workers.dashboard", first, restart.SERVICE)
 
@@ -168,7 +164,7 @@ class Supervisor:
             self._rest_url() or "",
             channels=settings.backfill.channels,
             requests_per_s=settings.backfill.requests_per_s,
-            delay_s=DELAYED_S if settings.upstream.feed == "delayed" else 0.0,
+            delay_s=settings.upstream.delay_s,
             testing=settings.testing or Testing(),
         )
         return self._recipe(BACKFILL, "workers.backfill", lambda: first, restart.SERVICE)
@@ -209,7 +205,8 @@ class Supervisor:
     def _services(self) -> list[Child]:
         """Every child that is no connection, in the order in which they start."""
         children = (
-            self._router, self._replay, self._repairs.child, self._gateway, self._dashboard, self._simulator,
+            self._router, self._replay, self._repairs.child, self._gateway.child, self._dashboard.child,
+            self._simulator,
         )  # fmt: skip
         return [child for child in children if child is not None]
 
@@ -233,9 +230,9 @@ class Supervisor:
             case Ready() if child is self._router:
                 self._lines.carrying.router_started()
             case GatewayReport():
-                self._gateway_heard(record)
+                self._gateway.heard(record)
             case DashboardReport():
-                self._dashboard_heard(record)
+                self._dashboard.heard(record)
             case Ready() | ReplayReport() | SimulatorReport():
                 pass
             case _:
@@ -244,33 +241,19 @@ class Supervisor:
             child.healthy_since = time.monotonic()
         self._wake.set()
 
-    def _gateway_heard(self, report: GatewayReport) -> None:
-        if report.problem and report.problem != self._gateway_report.problem:
-            log.warning("gateway: %s; everything else goes on", report.problem)
-        # With port 0: its next life takes the same one, so that clients find it again.
-        self._gateway_address = report.address or self._gateway_address
-        self._gateway_report = report
-
-    def _dashboard_heard(self, report: DashboardReport) -> None:
-        if report.problem and report.problem != self._dashboard_report.problem:
-            log.warning("dashboard: %s; everything else goes on", report.problem)
-        # With port 0: its next life takes the same one, so that pages find it again.
-        self._dashboard_address = report.address or self._dashboard_address
-        self._dashboard_report = report
-
     def lost(self, child: Child) -> None:
         """The router or a service has ended."""
         if child is self._router:
             self._router_report = RouterReport()
-        if child is self._gateway:
-            self._gateway_report = GatewayReport(problem=self._gateway_report.problem)
-        if child is self._dashboard:
-            self._dashboard_report = DashboardReport(problem=self._dashboard_report.problem)
+        if child is self._gateway.child:
+            self._gateway.lost()
+        if child is self._dashboard.child:
+            self._dashboard.lost()
         self._wake.set()
 
     def refused(self, child: Child) -> None:
         """A service cannot work as configured; nothing depends on the dashboard."""
-        if child is self._dashboard:
+        if child is self._dashboard.child:
             log.error("%s: %s", child.name, child.reason)
             return
         log.error("%s: %s; stopping", child.name, child.reason)
@@ -307,7 +290,7 @@ class Supervisor:
             now = time.monotonic()
             for child in self._services:
                 # At the start the lines need the processor more than those whom nobody can ask for anything yet.
-                may_wait = child in (self._replay, self._gateway, self._dashboard)
+                may_wait = child in (self._replay, self._gateway.child, self._dashboard.child)
                 if not may_wait or self._was_ready or now - self._started > SERVICES_WAIT_S:
                     child.turn(now)
             self._repairs.turn(now)
@@ -448,28 +431,28 @@ class Supervisor:
         )
 
     def _gateway_status(self) -> GatewayStatus | None:
-        if self._gateway is None:
+        child, report = self._gateway.child, self._gateway.report
+        if child is None:
             return None
-        child, report = self._gateway, self._gateway_report
-        problem = report.problem or child.reason
         return GatewayStatus(
             pid=child.pid,
             state=child.state,
             restarts=child.restarts,
             address=report.address,
             clients=report.clients,
-            problem=problem,
+            problem=self._gateway.problem,
             is_open=report.is_open,
             slow=report.slow,
             lost=report.lost,
         )
 
     def _dashboard_status(self) -> DashboardStatus | None:
-        if self._dashboard is None:
+        child, report = self._dashboard.child, self._dashboard.report
+        if child is None:
             return None
-        child, report = self._dashboard, self._dashboard_report
-        problem = report.problem or child.reason
-        return DashboardStatus(child.pid, child.state, child.restarts, report.address, report.pages, problem)
+        return DashboardStatus(
+            child.pid, child.state, child.restarts, report.address, report.pages, self._dashboard.problem
+        )
 
     def _simulator_addresses(self) -> dict[str, str]:
         if self._simulator is None or self._simulator.state != "ready":

@@ -9,6 +9,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from mcm.core.legible import legible
+
 __all__ = ["Notifier"]
 
 STATUS_S = 5.0
@@ -63,4 +65,4 @@ class Notifier:
         if now >= self._status_due:
             self._status_due = now + STATUS_S
             # Words of an upstream may be among them: a line feed would begin another assignment.
-            self._tell("STATUS=" + "".join(one if one.isprintable() else " " for one in words()))
+            self._tell("STATUS=" + legible(words(), " "))

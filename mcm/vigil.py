@@ -21,8 +21,6 @@ __all__ = ["Vigil"]
 
 log = logging.getLogger("mcm.supervisor")
 
-DELAY_NS = {"delayed": 900 * 10**9}  # by which a feed lags its market
-
 
 class Vigil:
     """Knows in which session every market is, and judges lines by it."""
@@ -31,7 +29,7 @@ class Vigil:
         feed = settings.upstream.feed
         self._always_open = (settings.testing or Testing()).market_is_open
         self._follows = self._always_open or not is_loopback(feed)
-        self._delay_ns = DELAY_NS.get(feed, 0)
+        self._delay_ns = int(settings.upstream.delay_s * 1e9)
         self._hours: dict[str, Hours] = {}
         self._closings: tuple[int, Closings] | None = None  # of which year
         self._told: dict[str, MarketHours] = {}

@@ -30,7 +30,7 @@ from mcm.core.wire import decode_batch
 from mcm.journal import Reader
 from mcm.simulator.launch import Simulator, launch
 from tests.processes.judge import ALL_TOPICS, LINES, Key, key_of, pid_of, say
-from tests.processes.stack import THREE_LINES, Mcm, wait_until
+from tests.processes.stack import THREE_LINES, Mcm, resident_bytes, wait_until
 
 TICKS_PER_S = 5_500
 SETTINGS = THREE_LINES + "\n[routing]\nfailover = false\n[testing]\nkeep_links = true\n"
@@ -274,7 +274,7 @@ class Gauge:
             if not kind or now - self._seen.setdefault(pid, now) < SETTLED_S:
                 continue
             with contextlib.suppress(OSError, IndexError):
-                resident = int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
+                resident = resident_bytes(pid) / 2**20
                 hours = (now - self._began) / 3_600
                 self.memory[kind].add(hours, resident)
                 self.descriptors[kind].add(hours, len(os.listdir(f"/proc/{pid}/fd")))

@@ -23,7 +23,16 @@ import msgspec
 from mcm import bus, journaling, links, runtime
 from mcm.core import sabotage
 from mcm.core.acceptance import Acceptance
-from mcm.core.control import BatchesLost, Down, Failed, Ready, RouterReport, RouterSettings, Stop
+from mcm.core.control import (
+    LEAST_DESCRIPTORS,
+    BatchesLost,
+    Down,
+    Failed,
+    Ready,
+    RouterReport,
+    RouterSettings,
+    Stop,
+)
 from mcm.core.errors import UsageError
 from mcm.core.exits import Exit
 from mcm.core.notices import BACKFILL, CONTROL, SUPERVISOR, LineMark, readable_notices
@@ -46,8 +55,6 @@ BATCHES_PER_TURN = 200
 WAITING_BATCHES = 2_000  # of a link that is behind; the oldest go, because files have nearly always all of them
 WAITING_S = 1.0
 ABSURD = 10**9  # batches that a forged one may claim to follow
-# Without descriptors libzmq aborts the process at the next subscriber (ipc_listener, EMFILE).
-LEAST_DESCRIPTORS = 4_096
 
 
 class Router:
@@ -293,6 +300,7 @@ def descriptors() -> int:
 
 def raise_descriptor_limit() -> None:
     """Take all file descriptors that the system grants; raises UsageError where they cannot be enough."""
+    # Without descriptors libzmq aborts the process at the next subscriber (ipc_listener, EMFILE).
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < LEAST_DESCRIPTORS:

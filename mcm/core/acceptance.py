@@ -160,23 +160,22 @@ class Acceptance:
 
     def _tell(self, step: Step, record: Accepted) -> None:
         record.steps.append(step)
-        for verdict in self._take_step(step, record):
-            self._publish(verdict, record)
+        self._publish(self._take_step(step, record), record)
 
-    def _take_step(self, step: Step, record: Accepted) -> list[Verdict]:
+    def _take_step(self, step: Step, record: Accepted) -> Verdict:
         """What follows from a step that is no feed."""
         arbiter = self.arbiter
         match step:
             case Covered(items, lines, carried_by) if len(lines) > 1:
-                return [arbiter.cover(items, lines, record.monotonic_ns, carried_by)]
+                return arbiter.cover(items, lines, record.monotonic_ns, carried_by)
             case Covered(items):
-                return [arbiter.uncover(items)]
+                return arbiter.uncover(items)
             case Ended(line):
-                return [arbiter.line_gap(line)]
+                return arbiter.line_gap(line)
             case Rejoined(line, items):
-                return [arbiter.topic_gap(line, [item for item in items if item not in self._awaited])]
+                return arbiter.topic_gap(line, [item for item in items if item not in self._awaited])
             case Due(now_ns):
-                return [arbiter.due(now_ns)]
+                return arbiter.due(now_ns)
             case _:
                 raise AssertionError("a feed has its own way")
 

@@ -88,6 +88,11 @@ class LineSettings(_Record, frozen=True):
         return [("name", self.name), ("market", self.market), ("api_key", "hidden")]
 
 
+# What the router refuses to start below, and what of the free disk its journal never exceeds.
+LEAST_DESCRIPTORS = 4_096
+FREE_DISK_SHARE = 0.1
+
+
 class RouterSettings(_Record, frozen=True):
     """First record to the router.
 

@@ -6,6 +6,8 @@ from enum import Enum
 
 import msgspec
 
+from mcm.core.control import FREE_DISK_SHARE, LEAST_DESCRIPTORS
+from mcm.core.legible import legible
 from mcm.core.markets import MARKETS
 from mcm.core.status import ConnectionStatus, Status
 
@@ -30,11 +32,9 @@ __all__ = [
 ]
 
 OFFSET_S = (2.0, 30.0)  # of the clock: a warning, a problem
-LEAST_DESCRIPTORS = 4_096  # below, the router refuses to start
 FEW_DESCRIPTORS = 16_384
 LEAST_DISK_BYTES = 100_000_000
 FEW_DISK_BYTES = 1_000_000_000
-DISK_SHARE = 0.1  # of the free disk, which a journal never exceeds
 CERTIFICATE_DAYS = 7
 SHORTEST_SECRET = 4
 
@@ -84,7 +84,7 @@ def hidden(findings: Iterable[Finding], secrets: Collection[str]) -> list[Findin
         for secret in secrets:
             if len(secret) >= SHORTEST_SECRET:
                 text = text.replace(secret, "(hidden)")
-        return "".join(one if one.isprintable() else "?" for one in text)
+        return legible(text)
 
     return [Finding(one.name, one.verdict, hide(one.words), hide(one.mend)) for one in findings]
 
@@ -134,7 +134,7 @@ def judge_access(path: str, mode: int, *, is_ours: bool, is_writable: bool) -> F
 
 def judge_disk(free_bytes: int, retention_bytes: int) -> Finding:
     """The free disk against what the journal may keep."""
-    keeps = min(retention_bytes, int(free_bytes * DISK_SHARE))
+    keeps = min(retention_bytes, int(free_bytes * FREE_DISK_SHARE))
     words = f"{free_bytes / 1e9:,.1f} GB are free; the journal keeps at most {keeps / 1e9:,.2f} GB"
     mend = "free some, or choose a run_dir on another disk"
     if free_bytes < LEAST_DISK_BYTES:

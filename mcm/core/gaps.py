@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from mcm.core.topics import whole_channel
+from mcm.core.topics import is_wildcard, whole_channel
 
 __all__ = ["GAP_TOPIC", "GapClosed", "GapOpened", "GapRecord", "GapRepaired", "Gaps", "OpenGap"]
 
@@ -102,7 +102,7 @@ class Gaps:
     def carried(self, connection: str, topics: Iterable[str], *, until_ns: int) -> list[GapRecord]:
         """A line has confirmed *topics*: they are no longer missing; of a wildcard, neither are its single topics."""
         confirmed = set(topics)
-        wildcards = {topic for topic in confirmed if topic == whole_channel(topic)}
+        wildcards = set(filter(is_wildcard, confirmed))
         records: list[GapRecord] = []
         for gap in list(self.open.values()):
             closed = gap.topics & confirmed

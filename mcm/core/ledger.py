@@ -26,6 +26,14 @@ class RouterEntry(msgspec.Struct, frozen=True):
     balance: int
     lost_batches: int
 
+    @property
+    def equation(self) -> str:
+        """In words and numbers, without what is left."""
+        return (
+            f"received {self.received:,} = published {self.published:,} + duplicates {self.duplicates:,} "
+            f"+ held {self.held:,}"
+        )
+
 
 class Ledger(msgspec.Struct, frozen=True):
     """All hops; *equation* in words and numbers."""
@@ -44,12 +52,9 @@ def take(status: Status) -> Ledger:
     """The ledger as the counters of *status* have it."""
     router = status.router
     balance = router.received - router.published - router.duplicates - router.held
-    equation = (
-        f"received {router.received:,} = published {router.published:,} + duplicates {router.duplicates:,} "
-        f"+ held {router.held:,}" + (f" + {balance:,} UNACCOUNTED" if balance else "")
-    )
+    entry = RouterEntry(router.received, router.published, router.duplicates, router.held, balance, router.lost_batches)
     return Ledger(
         {name: LineEntry(line.ticks, rejected(line.errors)) for name, line in status.connections.items()},
-        RouterEntry(router.received, router.published, router.duplicates, router.held, balance, router.lost_batches),
-        equation,
+        entry,
+        entry.equation + (f" + {balance:,} UNACCOUNTED" if balance else ""),
     )

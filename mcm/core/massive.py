@@ -17,6 +17,7 @@ from msgspec import Raw, Struct, ValidationError, json, structs
 from mcm.core import session
 from mcm.core.dialling import Reason
 from mcm.core.events import EVENTS, Tick, list_of, one_of
+from mcm.core.legible import legible
 
 __all__ = [
     "FEEDS",
@@ -223,7 +224,7 @@ class FrameDecoder:
         except _BROKEN:
             return "no kind", "no kind"
         if kind not in self._kinds:
-            return f"unknown kind {_legible(kind, _WORD_CHARACTERS)}", "unknown kind"
+            return f"unknown kind {legible(kind[:_WORD_CHARACTERS])}", "unknown kind"
         return f"broken {kind}: {problem}", f"broken {kind}"
 
     def _reject(self, reason: str, coarse_reason: str, text: bytes | Raw) -> None:
@@ -236,7 +237,7 @@ class FrameDecoder:
     def take_samples(self) -> dict[str, str]:
         """The newest reject of each reason since the last call, as up to 300 printable characters."""
         samples, self._samples = self._samples, {}
-        return {reason: _legible(text.decode(errors="replace"), _SAMPLE_CHARACTERS) for reason, text in samples.items()}
+        return {reason: legible(text.decode(errors="replace")[:_SAMPLE_CHARACTERS]) for reason, text in samples.items()}
 
 
 def unknown_keys(market: str, frame: bytes) -> set[str]:
@@ -251,7 +252,7 @@ def unknown_keys(market: str, frame: bytes) -> set[str]:
         return set()
     known = {tag: {"ev", *kind.__struct_encode_fields__} for tag, kind in _kinds_of(market).items()}
     found = {
-        f"{kind}.{_legible(key, _WORD_CHARACTERS)}"
+        f"{kind}.{legible(key[:_WORD_CHARACTERS])}"
         for event in events
         if isinstance(kind := event.get("ev"), str) and kind in known
         for key in event.keys() - known[kind]
@@ -267,7 +268,7 @@ def _kinds_of(market: str) -> dict[str, type[Struct]]:
 def _problem(problem: Exception) -> str:
     """The decoder's words for *problem*, without the positions that make each one different."""
     if isinstance(problem, msgspec.DecodeError):
-        return _legible(_POSITION.sub("", str(problem)), _PROBLEM_CHARACTERS)
+        return legible(_POSITION.sub("", str(problem))[:_PROBLEM_CHARACTERS])
     return "nested too deeply" if isinstance(problem, RecursionError) else "invalid UTF-8"
 
 
@@ -275,7 +276,3 @@ def _is_finite(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return not isinstance(value, list | tuple) or all(map(_is_finite, value))
-
-
-def _legible(text: str, limit: int) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text[:limit])

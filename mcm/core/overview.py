@@ -2,7 +2,10 @@
 
 import msgspec
 
-__all__ = ["BriefGap", "BriefGaps", "Configured", "ConfiguredLine", "TopicRow", "TopicRows"]
+__all__ = ["TOPICS_PER_ANSWER", "BriefGap", "BriefGaps", "Configured", "ConfiguredLine", "TopicRow", "TopicRows"]
+
+
+TOPICS_PER_ANSWER = 5_000
 
 
 class ConfiguredLine(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from mcm.core.detours import detour
-from mcm.core.topics import WILDCARD, whole_channel
+from mcm.core.topics import is_wildcard, whole_channel
 
 __all__ = ["Changes", "Cover", "Placement"]
 
@@ -117,10 +117,10 @@ class Placement:
         self._helpless.clear()
         known = self._goal.keys() | self.carriers.keys() | self._cover.keys()
         self._singles.clear()
-        for wildcard in [topic for topic in known if _is_wildcard(topic)]:
+        for wildcard in [topic for topic in known if is_wildcard(topic)]:
             self._singles[wildcard] = set()
         for topic in known if self._singles else ():
-            if not _is_wildcard(topic) and (wildcard := whole_channel(topic)) in self._singles:
+            if not is_wildcard(topic) and (wildcard := whole_channel(topic)) in self._singles:
                 self._singles[wildcard].add(topic)
         for wildcard in self._singles:
             self._head_for(wildcard)
@@ -276,7 +276,7 @@ class Placement:
         """Who has to have what before the topic may be let go: line and topic."""
         if desired := self._desired.get(topic):
             yield from ((line, topic) for line in desired)
-        elif _is_wildcard(topic):
+        elif is_wildcard(topic):
             yield from ((line, one) for one in self._singles[topic] for line in self._desired.get(one, _NOBODY))
         else:
             whole = whole_channel(topic)
@@ -289,7 +289,7 @@ class Placement:
 
     def _instead_of(self, topic: str, line: str) -> list[str]:
         """What *line* would have to let go in the same moment in which it takes the topic."""
-        if _is_wildcard(topic):
+        if is_wildcard(topic):
             return [one for one in self._singles[topic] if line in self.carriers.get(one, _NOBODY)]
         whole = whole_channel(topic)
         return [whole] if line in self.carriers.get(whole, _NOBODY) else []
@@ -356,7 +356,3 @@ def _grouped(covers: Mapping[str, tuple[frozenset[str], frozenset[str]]]) -> lis
     for topic, lines in covers.items():
         found[lines].append(topic)
     return [Cover(topics, *lines) for lines, topics in found.items()]
-
-
-def _is_wildcard(topic: str) -> bool:
-    return topic.endswith("." + WILDCARD)

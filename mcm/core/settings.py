@@ -65,6 +65,11 @@ class Upstream(_Section, frozen=True):
     feed: Annotated[str, Meta(extra={"check": values.feed})] = values.SIMULATOR
     rest_url: Annotated[str, Meta(extra={"check": values.rest_url})] = "https://api.massive.com"
 
+    @property
+    def delay_s(self) -> float:
+        """By how much the feed lags its market."""
+        return 900.0 if self.feed == "delayed" else 0.0
+
 
 class Routing(_Section, frozen=True):
     """``[routing]``: which connection carries what, and what happens when one fails."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mcm.core.display import clock, duration
+from mcm.core.ledger import take
+from mcm.core.legible import legible
 from mcm.core.status import ConnectionStatus, Status
 
 __all__ = ["LEAST_HEIGHT", "LEAST_WIDTH", "Line", "Span", "View", "picture"]
@@ -105,7 +107,7 @@ def _head(view: View, width: int) -> list[Line]:
         left += now.rjust(width - used)
     head: list[Line] = [(Span(state, f"bold {colour}".strip()), Span(left))]
     words = f"{view.problem}; waiting for it" if view.problem else status.reason
-    wrapped = textwrap.wrap(_legible(words), width, max_lines=_REASON_LINES, placeholder=" …")
+    wrapped = textwrap.wrap(legible(words), width, max_lines=_REASON_LINES, placeholder=" …")
     return head + [(Span(part, colour),) for part in wrapped]
 
 
@@ -180,14 +182,12 @@ def _foot(status: Status) -> list[Line]:
         words = f"gateway {gateway.state}, {gateway.address or 'no address yet'}, {gateway.clients:,} clients"
         lines = [(Span(words, _ill(gateway.state)),)]
         if gateway.problem:
-            lines = [(Span(f"gateway {_legible(gateway.problem)}", "red"),)]
-    balance = router.received - router.published - router.duplicates - router.held
-    words = f"received {router.received:,} = published {router.published:,}"
-    words += f" + duplicates {router.duplicates:,} + held {router.held:,}"
-    alarm = f"{balance:,} UNACCOUNTED; " if balance else ""
+            lines = [(Span(f"gateway {legible(gateway.problem)}", "red"),)]
+    entry = take(status).router
+    alarm = f"{entry.balance:,} UNACCOUNTED; " if entry.balance else ""
     alarm += f"{router.lost_batches:,} batches in no file; " if router.lost_batches else ""
     alarm += "disk full; " if router.not_durable_since is not None else ""
-    return [tuple(processes), *lines, (Span("ledger  "), Span(alarm, "red"), Span(words))]
+    return [tuple(processes), *lines, (Span("ledger  "), Span(alarm, "red"), Span(entry.equation))]
 
 
 def _ill(state: str) -> str:
@@ -203,7 +203,7 @@ def _gaps(gaps: Sequence[Mapping[str, Any]]) -> list[Line]:
         names = sorted(gap["topics"])
         more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
         since = clock(gap["since_ns"]).partition(".")[0]
-        lines.append((Span(_legible(f"  {since}  {gap['connection']}, {names[0]}{more}: {gap['reason']}")),))
+        lines.append((Span(legible(f"  {since}  {gap['connection']}, {names[0]}{more}: {gap['reason']}")),))
     return lines
 
 
@@ -223,11 +223,6 @@ def _age(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:,.0f} h"
-
-
-def _legible(text: str) -> str:
-    """Words of an upstream may be among it: what would command a terminal is no text."""
-    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _clipped(line: Line, width: int) -> Line:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mcm.core.errors import BadTopic
 from mcm.core.markets import MARKETS
 
-__all__ = ["Topic", "allows", "is_pattern", "parse_item", "parse_topic", "prefixes", "whole_channel"]
+__all__ = ["Topic", "allows", "is_pattern", "is_wildcard", "parse_item", "parse_topic", "prefixes", "whole_channel"]
 
 WILDCARD = "*"
 # What a symbol may never hold: it would break the vendor's list syntax or the wire's topic terminator.
@@ -57,6 +57,11 @@ def whole_channel(topic: str) -> str:
     """The wildcard that carries *topic* as well, such as ``stocks.T.*``; of a wildcard, itself."""
     market, channel, _ = topic.split(".", 2)
     return f"{market}.{channel}.{WILDCARD}"
+
+
+def is_wildcard(topic: str) -> bool:
+    """Whether *topic* stands for a whole channel."""
+    return topic.endswith("." + WILDCARD)
 
 
 def check_symbol(symbol: str) -> None:

@@ -3,12 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 
-import msgspec
-
 from mcm import locks
 from mcm.core.diagnosis import Finding, judge_allowance, judge_running, ok, warning
-from mcm.core.live import Live
 from mcm.doctor import Patient
+from mcm.live_file import UNREADABLE, LiveFile
 
 __all__ = ["allowance", "running"]
 
@@ -28,15 +26,12 @@ def allowance(patient: Patient) -> Iterator[Finding]:
     """How many connections earlier runs were allowed, as RUN_DIR/live.json has it."""
     if patient.status is not None or patient.configuration is None:
         return
-    file = patient.run_dir / "live.json"
+    file = LiveFile(patient.run_dir)
     try:
-        learned = msgspec.json.decode(file.read_bytes(), type=Live).allowed
-    except FileNotFoundError:
-        learned = {}
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        yield warning(
-            "allowance", f"{file} cannot be read: {error}", "remove it; changes made by hand are lost with it"
-        )
+        learned = file.peek().allowed
+    except UNREADABLE as error:
+        words = f"{file.path} cannot be read: {error}"
+        yield warning("allowance", words, "remove it; changes made by hand are lost with it")
         return
     connections = [one for one in patient.configuration.settings.connections if one.enabled]
     for market, number in Counter(one.market for one in connections).items():

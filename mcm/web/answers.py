@@ -2,10 +2,12 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 import mcm
 from mcm.client import Control
@@ -84,9 +86,9 @@ class Answers:
             web.post("/api/subscribe", self._subscribe),
             web.post("/api/unsubscribe", self._unsubscribe),
             web.post("/api/move", self._move),
-            web.post(line + "/restart", self._restart),
-            web.post(line + "/pause", self._pause),
-            web.post(line + "/resume", self._resume),
+            web.post(line + "/restart", self._changing(Control.restart)),
+            web.post(line + "/pause", self._changing(Control.pause)),
+            web.post(line + "/resume", self._changing(Control.resume)),
         ]
 
     # --- how it stands
@@ -196,17 +198,12 @@ class Answers:
         wish = await _body(request, Move)
         return _json(Change(await self._source.ask(lambda control: control.move(wish.what, wish.connection))))
 
-    async def _restart(self, request: web.Request) -> web.Response:
-        name = (await self._named(request)).id
-        await self._source.ask(lambda control: control.restart(name))
-        return _json(Change())
+    def _changing(self, change: Callable[[Control, str], None]) -> Handler:
+        """What does that to the connection of the path."""
 
-    async def _pause(self, request: web.Request) -> web.Response:
-        name = (await self._named(request)).id
-        await self._source.ask(lambda control: control.pause(name))
-        return _json(Change())
+        async def answer(request: web.Request) -> web.Response:
+            name = (await self._named(request)).id
+            await self._source.ask(lambda control: change(control, name))
+            return _json(Change())
 
-    async def _resume(self, request: web.Request) -> web.Response:
-        name = (await self._named(request)).id
-        await self._source.ask(lambda control: control.resume(name))
-        return _json(Change())
+        return answer

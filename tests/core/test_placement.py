@@ -63,6 +63,14 @@ class World:
         self.up.discard(line)
         self.confirmed = {(name, topic) for name, topic in self.confirmed if name != line}
 
+    def wait_in_vain(self) -> None:
+        """The router acknowledges, the lines are told, and none confirms anything in time."""
+        for _ in range(3):
+            self.turn()
+            self.acknowledge()
+        self.now += CONFIRM_S + 1
+        self.turn()
+
     def settle(self) -> None:
         for _ in range(10):
             self.turn()
@@ -323,11 +331,7 @@ def test_single_topics_stay_until_the_whole_channel_is_confirmed_however_late() 
     world.settle()
 
     world.desire({EVERY: ["b"]})
-    for _ in range(3):
-        world.turn()
-        world.acknowledge()
-    world.now += CONFIRM_S + 1
-    world.turn()
+    world.wait_in_vain()
     assert world.placement.stuck == {"stocks.T.A": "b did not confirm it within 12 s; it stays on a"}
 
     world.confirm("b")
@@ -364,11 +368,7 @@ def test_of_two_new_lines_only_the_one_that_does_not_confirm_is_given_up() -> No
     world.settle()
 
     world.desire({topic: ["b", "c"]})
-    for _ in range(3):
-        world.turn()
-        world.acknowledge()
-    world.now += CONFIRM_S + 1
-    world.turn()
+    world.wait_in_vain()
 
     assert world.placement.carriers[topic] == {"a", "b"}
     assert world.placement.stuck == {topic: "c did not confirm it within 12 s; it stays on a"}
@@ -397,11 +397,7 @@ def test_what_is_stuck_on_a_line_that_goes_is_tried_again() -> None:
     world.desire({topic: ["a"]})
     world.settle()
     world.desire({topic: ["b"]})
-    for _ in range(3):
-        world.turn()
-        world.acknowledge()
-    world.now += CONFIRM_S + 1
-    world.turn()
+    world.wait_in_vain()
     assert topic in world.placement.stuck
 
     world.go_down("a")

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-import os
 import socket
 import statistics
 import threading
@@ -20,6 +19,7 @@ from mcm.core.web_api import PATHS
 from mcm.web.app import Dashboard
 from mcm.web.pages import QUEUE, Page
 from mcm.web.sampler import Look, Sampler
+from tests.bench.costs import cpu_s
 from tests.faces.dashboard import Board, Web, readers
 from tests.processes.stack import NO_FACES, Mcm, Start, wait_until
 
@@ -201,13 +201,10 @@ def test_pages_are_counted_and_ten_of_them_cost_little(board: Board) -> None:
     assert dashboard is not None
     assert dashboard.pid is not None
 
-    def used_s() -> float:
-        fields = Path(f"/proc/{dashboard.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    before, began = used_s(), time.monotonic()
+    pid = dashboard.pid
+    before, began = cpu_s(pid), time.monotonic()
     wait_until(lambda: time.monotonic() - began > 2.5, because="it has been looked at for a while")
-    share = (used_s() - before) / (time.monotonic() - began)
+    share = (cpu_s(pid) - before) / (time.monotonic() - began)
     stop.set()
     for thread in threads:
         thread.join(10)

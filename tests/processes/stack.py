@@ -31,6 +31,7 @@ __all__ = [
     "Subscriber",
     "end_all",
     "processes_with",
+    "resident_bytes",
     "somewhere",
     "wait_until",
 ]
@@ -232,6 +233,11 @@ def processes_with(variable: str) -> dict[int, str]:
             if variable.encode() in (entry / "environ").read_bytes().split(b"\0"):
                 found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     return found
+
+
+def resident_bytes(pid: int | None) -> int:
+    """Memory of a process that lives."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def end_all(pids: Iterable[int]) -> None:

@@ -6,13 +6,12 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from mcm.core.status import Status
 from mcm.simulator.launch import Simulator
-from tests.processes.stack import THREE_LINES, Mcm, Start, wait_until
+from tests.processes.stack import THREE_LINES, Mcm, Start, resident_bytes, wait_until
 
 ONE_LINE = """
 [upstream]
@@ -300,8 +299,3 @@ def test_a_subscriber_that_stops_reading_disturbs_nobody_and_costs_bounded_memor
     assert grown < 20_000_000
     assert is_dense(healthy.messages["stocks.T.AAPL"])
     assert mcm.status().router.restarts == 0
-
-
-def resident_bytes(pid: int | None) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024

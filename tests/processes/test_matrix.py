@@ -31,7 +31,7 @@ from mcm.core.replaying import AskHeads, AskMore, AskRange, AskTime, encode
 from mcm.core.wire import Batch, Group, encode_batch
 from mcm.simulator.launch import Simulator
 from tests.processes.judge import ALL_TOPICS, LINES, Collector, Trial, balance, joined_ms, key_of, received, say, settle
-from tests.processes.stack import THREE_LINES, Mcm, Start, wait_until
+from tests.processes.stack import THREE_LINES, Mcm, Start, resident_bytes, wait_until
 
 FIRST_SEED = int(os.environ.get("MCM_TEST_SEED", "1"))
 SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("MCM_TEST_SEEDS", "1")))
@@ -572,10 +572,6 @@ def test_a_stopped_subscriber_neither_delays_the_others_nor_fills_the_router(beg
     assert grown < 50_000_000
     assert meanwhile[0] < max(2 * usual[0], 500)  # a publisher that waits would make it seconds; busy cores do not
     assert trial.pid("router") == router
-
-
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def test_the_lost_last_message_of_a_quiet_topic_is_delivered_all_the_same(begin: Begin) -> None:
