@@ -169,7 +169,7 @@ class Operations:
         """A part of what is wanted: in parts, because lines and router are not to wait for a long list."""
         carrying = self._lines.carrying
         topics = list(itertools.islice(carrying.wishes, first, first + count))
-        carriers = carrying.placement.carriers
+        carriers = {topic: carrying.placement.lines_of(topic) for topic in topics}  # by a whole channel, too
         rows = surveying.rows(
             topics, carrying.wishes, carriers, carrying.rates, names=self._watchlists, gaps=carrying.gaps
         )

@@ -260,7 +260,11 @@ def change_to_the_whole_channel_and_back(here: Scene) -> None:
     )
     here.collector.wait_for_more(TICKS_PER_S)
     with Control(here.mcm.run_dir) as control:
-        assert control.why(SYMBOLS[0])[0].carried_by.keys() <= here.mcm.status().connections.keys()
+        (why,) = control.why(SYMBOLS[0])
+        rows = {row.topic: row for row in control.topics()}
+    (line,) = [name for name, one in here.mcm.status().connections.items() if one.wanted]
+    assert why.carried_by.keys() == {line}
+    assert rows[TOPICS[0]].lines == [line], "by the whole channel"
     assert here.mcm.cli("unsubscribe", "T.*").stdout == "unsubscribed T.*\n"
     here.wait_moved()
     here.collector.wait_for_more(TICKS_PER_S)
