@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from mcm.client import Control
+from mcm.core import ledger
 from mcm.core.errors import McmError
 from mcm.core.latency import Histogram, Recent
 from mcm.core.overview import BriefGaps, Configured
@@ -154,6 +155,7 @@ class Pages:
         news: Picture = {
             "at_ms": time.time() * 1e3,
             "status": _shortened(status),
+            "ledger": ledger.take(status),
             "latency": self._latency(now),
             "tape": self._sampler.take_tape(),
             "is_partial": self._sampler.is_partial,

@@ -1,35 +1,26 @@
 """What more connections, subscribers and topics cost."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from tests.bench.costs import spent
-from tests.bench.programs import Load, TickLost, load
+from tests.bench.programs import TickLost, load
 from tests.bench.rig import mcm_on, pids_of, subscriber_on
 from tests.bench.tape import Shape, counts
-from tests.bench.throughput import Contestant, Result, Running, run
+from tests.bench.throughput import Contestant, Result, pipeline, run
 
 __all__ = ["by_connections", "by_subscribers", "by_topics", "of_one_topic"]
 
 EVENTS_PER_FRAME = 4
 
 
-@contextmanager
-def _pipeline(feed: Load, shape: Shape, ticks: int) -> Iterator[Running]:
-    with mcm_on(feed, shape) as mcm, subscriber_on(mcm, ticks) as (reader,):
-        yield Running(pids_of(mcm) | {"subscriber": reader.pid}, reader)
-
-
 def by_connections(connections: int, ticks: int) -> Result:
     """At saturation."""
     shape = Shape(events_per_frame=EVENTS_PER_FRAME, shares=connections)
-    return run(Contestant(f"{connections} connections", _pipeline), shape, ticks)
+    return run(Contestant(f"{connections} connections", pipeline), shape, ticks)
 
 
 def by_topics(topics: int, ticks: int, *, ticks_per_s: float | None = None) -> Result:
     """At saturation, or at a pace."""
     shape = Shape(events_per_frame=EVENTS_PER_FRAME, symbols=topics // 2)
-    return run(Contestant(f"{topics} topics", _pipeline), shape, ticks, ticks_per_s=ticks_per_s)
+    return run(Contestant(f"{topics} topics", pipeline), shape, ticks, ticks_per_s=ticks_per_s)
 
 
 def by_subscribers(subscribers: int, ticks: int, ticks_per_s: float, *, topic: str = "stocks.*") -> Result:

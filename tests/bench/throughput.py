@@ -11,7 +11,7 @@ from tests.bench.programs import Load, Program, TickLost, load, program
 from tests.bench.rig import mcm_on, pids_of, subscriber_on
 from tests.bench.tape import Shape
 
-__all__ = ["CONTESTANTS", "Contestant", "Result", "Running", "family", "measure", "run"]
+__all__ = ["CONTESTANTS", "Contestant", "Result", "Running", "family", "measure", "pipeline", "run"]
 
 
 class Running(NamedTuple):
@@ -81,7 +81,8 @@ def measure(feed: Load, running: Running, times: int = 1, ticks_per_s: float | N
 
 
 @contextmanager
-def _pipeline(feed: Load, shape: Shape, ticks: int, way: str = "messages") -> Iterator[Running]:
+def pipeline(feed: Load, shape: Shape, ticks: int, way: str = "messages") -> Iterator[Running]:
+    """mcm, and one Subscriber that reads by *way*."""
     with mcm_on(feed, shape) as mcm, subscriber_on(mcm, ticks, way=way) as (reader,):
         yield Running(pids_of(mcm) | {"subscriber": reader.pid}, reader)
 
@@ -105,8 +106,8 @@ def family(module: str, pid: int) -> dict[str, int]:
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
-        Contestant("mcm", _pipeline),
-        Contestant("mcm, tick by tick", partial(_pipeline, way="ticks")),
+        Contestant("mcm", pipeline),
+        Contestant("mcm, tick by tick", partial(pipeline, way="ticks")),
         Contestant("massive", _peer("massive_client")),
         Contestant("massive with orjson", _peer("massive_client", "orjson")),
         Contestant("massive, raw", _peer("massive_client", "raw")),

@@ -63,6 +63,13 @@ def board() -> Iterator[Board]:
         yield board
 
 
+@pytest.fixture
+def fresh_board() -> Iterator[Board]:
+    """Another one, for a test that leaves its vendor with other topics."""
+    with _board() as board:
+        yield board
+
+
 @pytest.fixture(scope="module")
 def locked() -> Iterator[Board]:
     """The same, with a token."""

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from mcm.client import Control
+from mcm.simulator.remote import Remote
 from tests.processes.stack import Mcm, Start, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
@@ -34,6 +36,9 @@ def load_is_even_and_the_pin_is_kept(carried: Carried, mcm: Mcm) -> None:
 
 def tiers_share_no_line(carried: Carried, mcm: Mcm) -> None:
     assert [len(carried[name]) for name in ("primary", "secondary", "tertiary")] == [10, 8, 6]
+    orders_port = urlsplit(mcm.status().simulator["orders"]).port
+    assert orders_port is not None
+    Remote(orders_port).refuse_upgrades()  # else it may be back before anybody takes over
     mcm.kill(mcm.status().connections["primary"].pid)
     mcm.wait(lambda status: status.connections["primary"].wanted == 0, because="others carry the premium tier")
     assert mcm.status().unplaced == {}

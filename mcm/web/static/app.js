@@ -50,7 +50,7 @@ function draw(picture) {
   tellTape();
   if (heardAt - ledgerAt > LEDGER_MS) {
     ledgerAt = heardAt;
-    drawLedger(status);
+    drawLedger(picture.ledger, status);
   }
 }
 

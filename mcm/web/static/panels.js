@@ -3,11 +3,9 @@
 import { byId, make } from "./dom.js";
 import { bytes, clock, count, percent } from "./format.js";
 
-const UNREADABLE = ["broken", "unknown", "not "];
-
-export function drawLedger(status) {
-  const { router } = status;
-  const balance = router.received - router.published - router.duplicates - router.held;
+export function drawLedger(ledger, status) {
+  const { router } = ledger;
+  const { balance } = router;
   const equation = make("div", "equation");
   const terms = [["received", router.received, "="], ["published", router.published, "+"],
     ["duplicates", router.duplicates, "+"], ["held", router.held, ""]];
@@ -22,12 +20,10 @@ export function drawLedger(status) {
   const verdict = balance === 0 ? "Every tick is accounted for." : `${count(balance)} ticks are unaccounted for.`;
   const grid = make("div", "grid four");
   head(grid, ["line", "read", "rejected", "by channel"]);
-  for (const [name, line] of Object.entries(status.connections)) {
-    const rejected = Object.entries(line.errors)
-      .filter(([reason]) => UNREADABLE.some((begin) => reason.startsWith(begin)))
-      .reduce((sum, [, number]) => sum + number, 0);
-    const channels = Object.entries(line.channels).map(([channel, number]) => `${channel} ${count(number)}`).join(", ");
-    cells(grid, [name, count(line.ticks), count(rejected), channels || "–"]);
+  for (const [name, line] of Object.entries(ledger.connections)) {
+    const found = Object.entries(status.connections[name].channels);
+    const channels = found.map(([channel, number]) => `${channel} ${count(number)}`).join(", ");
+    cells(grid, [name, count(line.appended), count(line.rejected), channels || "–"]);
   }
   byId("ledger").replaceChildren(
     make("p", "dim", "ticks at the router, since the journal began"), equation,
