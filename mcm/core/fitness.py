@@ -1,8 +1,8 @@
 """Which lines may carry topics, as far as their health goes.
 
-A line that is down for longer than a redial takes is *unfit*: survivors carry its topics.  Once it is up it is on
-probation, and fit again after a minute without another end, after twice as long if it relapsed soon; so a flapping
-line does not drag its topics to and fro.  All times are monotonic seconds.
+A line that is down for longer than a hiccup of this machine is *unfit*: survivors carry its topics.  Once it is up it
+is on probation, and fit again after a minute without another end, after twice as long if it relapsed soon; so a
+flapping line does not drag its topics to and fro.  All times are monotonic seconds.
 """
 
 import math
@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 __all__ = ["Fitness"]
 
-PATIENCE_S = 0.3  # the first redial of a line that was well comes at once and takes less
+# A redial with TLS, key and subscriptions takes 0.3 s and more, survivors confirm within one round trip: what waits
+# for the redial loses ticks, and to go back costs none.
+PATIENCE_S = 0.1
 START_S = 10.0  # a line that was never up has so long before others take over
 PROBATION_S = (60.0, 1_800.0)
 FORGIVEN_S = 600.0  # up for so long, its relapses are forgotten

@@ -1,7 +1,7 @@
 """How long things take to begin, or to begin again, and how much memory they hold."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import mcm as client
@@ -18,6 +18,7 @@ __all__ = ["LONG_TICKS", "failover_s", "long_run", "router_restart_s", "start_up
 
 CONNECTIONS = 3
 TICKS_PER_S = 2_000
+PRIMARY = [f"stocks.{channel}.{symbol}\0".encode() for channel in "TQ" for symbol in ("AAPL", "MSFT")]
 LONG_TAPE = 200_000
 LONG_TICKS = 10_000_000  # more than 1 GiB of journal
 
@@ -51,7 +52,7 @@ def failover_s() -> float:
         status = mcm.status()
         return _first_after(
             mcm,
-            b"stocks.T.AAPL\0",
+            PRIMARY,
             lambda: mcm.kill(status.connections["primary"].pid),
             lambda message: message.connection != "primary",
         )
@@ -75,10 +76,12 @@ def _restart_s(mcm: Mcm, subscriber: client.Subscriber) -> float:
     return time.monotonic() - killed
 
 
-def _first_after(mcm: Mcm, prefix: bytes, strike: Callable[[], None], fits: Callable[[Message], bool]) -> float:
+def _first_after(
+    mcm: Mcm, prefixes: Iterable[bytes], strike: Callable[[], None], fits: Callable[[Message], bool]
+) -> float:
     context: bus.Context[bus.Socket[bytes]] = bus.Context()
     try:
-        socket = bus.subscriber(context, bus.endpoint(mcm.run_dir, bus.TICKS), [prefix, HEARTBEAT])
+        socket = bus.subscriber(context, bus.endpoint(mcm.run_dir, bus.TICKS), [*prefixes, HEARTBEAT])
         socket.recv()
         begun = time.monotonic()
         strike()

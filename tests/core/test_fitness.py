@@ -12,12 +12,12 @@ def observed(fitness: Fitness, *, is_up: bool, until: float, since: float) -> No
         now += 0.1
 
 
-def test_a_quick_redial_costs_a_line_nothing() -> None:
+def test_a_hiccup_costs_a_line_nothing() -> None:
     fitness = Fitness()
     observed(fitness, is_up=True, since=0, until=5)
 
-    observed(fitness, is_up=False, since=5, until=5 + PATIENCE_S - 0.1)
-    observed(fitness, is_up=True, since=5.3, until=6)
+    observed(fitness, is_up=False, since=5, until=5 + PATIENCE_S / 2)
+    observed(fitness, is_up=True, since=5 + PATIENCE_S * 0.9, until=6)
 
     assert fitness.is_fit("a")
 
