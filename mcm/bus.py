@@ -157,10 +157,10 @@ def control_client(context: "Context[Socket[bytes]]", run_dir: Path) -> "Socket[
 
 
 def replay_server(context: "Context[Socket[bytes]]", run_dir: Path) -> "Socket[bytes]":
-    """Where subscribers ask for what they missed.  Whoever does not read gets nothing beyond 1,000 frames."""
+    """Where subscribers ask for what they missed.  Whoever does not read gets nothing beyond 100 answers."""
     socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # a peer that is gone is an error to catch, not silence
-    socket.setsockopt(zmq.SNDHWM, 1_000)
+    socket.setsockopt(zmq.SNDHWM, 100)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_BATCH_BYTES)
     socket.bind(endpoint(run_dir, REPLAY))

@@ -203,8 +203,8 @@ class Subscriber:
     def messages(self) -> Iterator[tuple[str, list[Tick]]]:
         """(topic, ticks) as they were published together: the fastest way to typed ticks."""
         for delivery in self._messages():
-            topic, message, skip = delivery
-            reader = self._readers.get(topic) or self._reader(topic)
+            message, skip = delivery.message, delivery.skip
+            reader = self._readers.get(delivery.topic) or self._reader(delivery.topic)
             ticks = reader.decode(message.ticks)
             if skip:
                 ticks = ticks[skip:]
@@ -239,8 +239,8 @@ class Subscriber:
         return self._ticks_of(self._next_message())
 
     def _ticks_of(self, delivery: Delivery) -> Iterator[Tick]:
-        topic, message, skip = delivery
-        reader = self._readers.get(topic) or self._reader(topic)
+        message, skip = delivery.message, delivery.skip
+        reader = self._readers.get(delivery.topic) or self._reader(delivery.topic)
         for index, tick in enumerate(reader.decode(message.ticks)[skip:], message.sequence + skip):
             self._hold(delivery, index)
             self.counters.delivered += 1
@@ -262,10 +262,11 @@ class Subscriber:
         return newest
 
     def _newest_of(self, gathered: dict[bytes, Delivery]) -> Iterator[Tick]:
-        for topic, message, skip in gathered.values():
+        for delivery in gathered.values():
+            message = delivery.message
             last = message.sequence + ticks_in(message) - 1
-            self.counters.conflated += last - message.sequence - skip
-            yield from self._ticks_of(Delivery(topic, message, last - message.sequence))
+            self.counters.conflated += last - message.sequence - delivery.skip
+            yield from self._ticks_of(Delivery(delivery.topic, message, last - message.sequence))
 
     def _hold(self, delivery: Delivery, sequence: int) -> None:
         """From here until the next one is asked for, this tick is not taken."""
@@ -423,7 +424,7 @@ class Subscriber:
         next_of = answer.next_of
         if (selection := self._selection) is not None:
             next_of = {topic: number for topic, number in next_of.items() if topic in selection}
-        for frame in self._asker.frames:
+        for frame in answer.frames:
             topic, message = Message.decode(frame)
             if selection is None or topic in selection:
                 self._ready.append(Delivery(topic, message, ticks_in(message) - 1))
@@ -439,7 +440,7 @@ class Subscriber:
             if (lost := follower.behind(answer.first_available)) is not None:
                 self._ready.append(lost)
                 yield
-            for frame in asker.frames:
+            for frame in answer.frames:
                 topic, message = Message.decode(frame)
                 if self._selection is None or topic in self._selection:
                     self._ready.extend(follower.replayed(topic, message))
@@ -448,7 +449,7 @@ class Subscriber:
             if answer.is_end:
                 self._ready.extend(follower.range_ended())
                 return
-            used += len(asker.frames)
+            used += len(answer.frames)
             if used >= CREDIT // 2:
                 asker.grant(used)
                 used = 0
@@ -498,10 +499,9 @@ class _Asker:
         self._context, self._run_dir = context, run_dir
         self._socket: bus.Socket[bytes] | None = None
         self._id = 0
-        self.frames: list[bytes] = []
 
     def ask(self, make: Callable[[int], replaying.Ask], kind: type[Answer]) -> Answer | None:
-        """The answer, with its frames in :attr:`frames`; None when none comes in time or it is of another epoch."""
+        """The answer; None when none comes in time or it is of another epoch."""
         self._id += 1
         self._send(make(self._id))
         return self.more(kind)
@@ -524,11 +524,10 @@ class _Asker:
             parts = bus.receive_nowait(self._socket)
             if parts is None:
                 continue
-            answer = replaying.decode_answer(parts[0])
+            answer = replaying.decode_answer(parts[-1])
             if answer.id != self._id:
                 continue  # of a request that was given up
             if isinstance(answer, kind):
-                self.frames = parts[1:]
                 return answer
             if isinstance(answer, WrongEpoch):
                 return None

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -35,7 +34,7 @@ REMEMBERED_BYTES = 128 * 1024 * 1024  # so much of the past is read at the start
 CLIENTS = 1_000
 
 
-class _Topic(NamedTuple):
+class _Topic(msgspec.Struct, gc=False):
     """The newest message of a topic."""
 
     offset: int
@@ -146,8 +145,8 @@ class _Range:
                         yield message.encode(topic)
             yield b""
 
-    def piece(self) -> tuple[Messages, list[bytes]]:
-        """The next frames, no more than the credit; its header says whether the range is complete."""
+    def piece(self) -> Messages:
+        """The next frames, no more than the credit; it says whether the range is complete."""
         frames: list[bytes] = []
         is_end = False
         while len(frames) < min(PIECE_MESSAGES, self.credit):
@@ -158,7 +157,7 @@ class _Range:
             frames.append(frame)
         self.credit -= len(frames)
         first_available, self._first_available = self._first_available, 0
-        return Messages(self.id, is_end, first_available), frames
+        return Messages(self.id, frames, is_end, first_available)
 
     def close(self) -> None:
         self._reader.close()
@@ -170,7 +169,7 @@ class Replay:
     def __init__(self, socket: "bus.Socket[bytes]", past: Past) -> None:
         self._socket, self._past = socket, past
         self._ranges: dict[bytes, _Range] = {}
-        self._unsent: dict[bytes, list[bytes]] = {}
+        self._unsent: dict[bytes, replaying.Answer] = {}
         self._waiting: dict[bytes, replaying.Ask] = {}  # for the past to be read to its end; one of each client
         self.requests = self.messages = 0
 
@@ -221,7 +220,7 @@ class Replay:
             return  # nothing was ever journaled; the asker tries again
         match ask:
             case AskHeads():
-                self._answer(client, *self._heads(ask, self._past.epoch))
+                self._answer(client, self._heads(ask, self._past.epoch))
             case AskRange() if ask.epoch != self._past.epoch:
                 self._answer(client, WrongEpoch(ask.id, self._past.epoch))
             case AskRange():
@@ -229,12 +228,12 @@ class Replay:
             case AskTime(id_, since_ns):
                 self._answer(client, Since(id_, self._past.epoch, self._offset_at(since_ns)))
 
-    def _heads(self, ask: AskHeads, epoch: int) -> tuple[Heads, list[bytes]]:
+    def _heads(self, ask: AskHeads, epoch: int) -> Heads:
         past = self._past
         changed = list(past.changed_since(ask.since, Selection(ask.prefixes)))
         next_of = {found.newest.topic: found.next_sequence for found in changed}
         values = [found.frame() for found in reversed(changed)] if ask.values else []
-        return Heads(ask.id, epoch, past.head, next_of, past.begins), values
+        return Heads(ask.id, epoch, past.head, next_of, past.begins, values)
 
     def _offset_at(self, since_ns: int) -> int:
         reader = Reader(self._past.directory, epoch=self._past.epoch)
@@ -258,23 +257,22 @@ class Replay:
                     del self._unsent[client]
                 busy = True
             elif wanted.credit > 0:
-                header, frames = wanted.piece()
-                self.messages += len(frames)
-                if header.is_end:
+                piece = wanted.piece()
+                self.messages += len(piece.frames)
+                if piece.is_end:
                     self._forget(client)
-                busy = busy or not header.is_end
-                if frames or header.is_end or header.first_available:
-                    self._answer(client, header, frames)
+                busy = busy or not piece.is_end
+                if piece.frames or piece.is_end or piece.first_available:
+                    self._answer(client, piece)
         return busy
 
-    def _answer(self, client: bytes, header: replaying.Answer, frames: list[bytes] | None = None) -> None:
-        parts = [client, replaying.encode(header), *(frames or [])]
-        if not self._send(client, parts) and client in self._ranges:
-            self._unsent[client] = parts
+    def _answer(self, client: bytes, answer: replaying.Answer) -> None:
+        if not self._send(client, answer) and client in self._ranges:
+            self._unsent[client] = answer
 
-    def _send(self, client: bytes, parts: list[bytes]) -> bool:
+    def _send(self, client: bytes, answer: replaying.Answer) -> bool:
         """Whether it is off the hands: sent, or the client is gone."""
-        sent = bus.send_parts_nowait(self._socket, parts)
+        sent = bus.send_parts_nowait(self._socket, [client, replaying.encode(answer)])
         if sent is None:
             self._forget(client)
         return sent is not False

@@ -95,7 +95,7 @@ class Reset(McmError):
         )
 
 
-class Delivery(NamedTuple):
+class Delivery(msgspec.Struct, gc=False):
     """A message to hand out; its first *skip* ticks have been taken before."""
 
     topic: bytes
@@ -153,7 +153,10 @@ class Follower:
     _jumped: tuple[bytes, Message] | None = None
     _verify_at: float = 0.0
     _beat: int | None = None  # offset of the heartbeat whose check is under way; None where something is known to miss
-    _run: tuple[int, int] = (0, -1)  # first and last offset of the newest messages, between which there is no hole
+    # First and last offset of the newest messages, between which there is no hole, and the last one taken of them.
+    _run_begin: int = 0
+    _run_end: int = -1
+    _run_taken: int = -1
     _is_waiting: bool = False  # whether such heads are ahead of the socket, and a heartbeat has to pass them first
     _knows_all: bool = False  # whether a topic without an expectation is one that never ticked
 
@@ -179,8 +182,10 @@ class Follower:
             self._jumped = (topic, message)
             self.doubt()
             return None
-        begin, end = self._run
-        self._run = (begin if message.offset == end + 1 else message.offset, message.offset)
+        if message.offset != self._run_end + 1:
+            self._verify_run()
+            self._run_begin = message.offset
+        self._run_end = message.offset
         delivery = self._deliver(topic, message, expected)
         if delivery is None:
             self.duplicates += 1
@@ -188,8 +193,12 @@ class Follower:
 
     def taken(self) -> None:
         """Everything delivered so far has been taken, so that the cursor may move behind it."""
-        begin, end = self._run
-        if self._verified is not None and begin <= self._verified + 1 <= end:
+        self._run_taken = self._run_end
+
+    def _verify_run(self) -> None:
+        """Move behind what was taken of the run; not at every message, because it costs as much as one."""
+        end = self._run_taken
+        if self._verified is not None and self._run_begin <= self._verified + 1 <= end:
             self._verified = end
             self._recent = {topic: offset for topic, offset in self._recent.items() if offset > end}
 
@@ -204,6 +213,7 @@ class Follower:
     def doubt(self) -> None:
         """Something may be missing: the socket has reconnected, or more came than fits."""
         if self.wanted is None:
+            self._verify_run()
             self._beat, self._is_waiting = None, False
             self.wanted = WantHeads(self._verified or 0 if self._knows_all else 0)
 
@@ -211,6 +221,7 @@ class Follower:
         """The router lives, and this is its last offset; once a second that is compared with what was verified."""
         if self.wanted is not None:
             return
+        self._verify_run()
         if self._is_waiting and epoch == self._epoch:
             if offset >= self._head:
                 self._is_waiting = False
@@ -234,7 +245,8 @@ class Follower:
             return list(self._settle(head))
         if epoch != self._epoch:
             before, self._epoch, self._verified, self._jumped = self._epoch, epoch, begins - 1, None
-            self._expected, self._recent, self._knows_all, self._beat, self._run = {}, {}, False, None, (0, -1)
+            self._expected, self._recent, self._knows_all, self._beat = {}, {}, False, None
+            self._run_begin, self._run_end, self._run_taken = 0, -1, -1
             self.wanted = WantHeads(0)
             return [Reset(before, epoch)]
         self._heads, self._head = next_of, head
@@ -311,6 +323,7 @@ class Follower:
 
     def place(self, untaken: tuple[bytes, int] | None = None) -> Cursor | None:
         """The cursor behind everything delivered, but for the ticks from (topic, sequence) on that nobody has taken."""
+        self._verify_run()
         if self._epoch is None or self._verified is None:
             return None
         recent = {topic: self._expected[topic] for topic in self._recent}

@@ -1,7 +1,8 @@
 """What a subscriber asks the replay process, and what it answers: heads, ranges, a time, last values.
 
-A request is one frame; an answer is a header and, for a range, the messages behind it, each framed as it was published.
-A range flows with credit: the asker grants so many messages and asks for more when they are used up.
+A request is one frame, and so is an answer: the messages of a range are in it, each as it was published, because as
+frames of their own they would cost more to send than to read.  A range flows with credit: the asker grants so many
+messages and asks for more when they are used up.
 """
 
 from collections.abc import Iterable
@@ -77,22 +78,26 @@ class Heads(_Record, frozen=True):
         epoch: of the journal.
         next_of: topic → sequence; topics that have not changed since the offset asked for are left out.
         begins: first offset of this epoch.
+        frames: the newest message of each, where values are wanted, in order.
     """
 
     epoch: int
     head: int
     next_of: dict[bytes, int]
     begins: int
+    frames: list[bytes] = []
 
 
 class Messages(_Record, frozen=True):
-    """A part of a range; its messages are the frames behind this one.
+    """A part of a range.
 
     Attributes:
+        frames: its messages.
         is_end: whether the range is complete.
         first_available: larger than what was asked for where retention has deleted the beginning.
     """
 
+    frames: list[bytes]
     is_end: bool
     first_available: int = 0
 
