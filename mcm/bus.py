@@ -5,7 +5,7 @@ ZMTP heartbeats (``HEARTBEAT_IVL``) are never set: with them a slow receiver abo
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ __all__ = [
     "Socket",
     "control_client",
     "control_server",
+    "disconnects",
     "endpoint",
     "publisher",
     "pull",
@@ -38,7 +39,6 @@ __all__ = [
     "send_nowait",
     "send_parts_nowait",
     "subscriber",
-    "watch_disconnects",
 ]
 
 Again = zmq.Again
@@ -122,18 +122,9 @@ def subscriber(
     return socket
 
 
-def watch_disconnects(socket: "Socket[bytes]") -> Callable[[], bool]:
-    """A function that says whether *socket* has lost its peer since it was asked last."""
-    monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-
-    def has_disconnected() -> bool:
-        found = False
-        while monitor.poll(0):
-            monitor.recv_multipart()
-            found = True
-        return found
-
-    return has_disconnected
+def disconnects(socket: "Socket[bytes]") -> "Socket[bytes]":
+    """A socket that is readable when *socket* has lost its peer; :func:`receive_nowait` until it is empty."""
+    return socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
 
 
 def control_server(run_dir: Path) -> "zmq.asyncio.Socket":

@@ -69,13 +69,16 @@ class Inbox:
         context: bus.Context[bus.Socket[bytes]] = bus.Context()
         try:
             socket = bus.subscriber(context, self._address, self._prefixes)
-            lost_router = bus.watch_disconnects(socket)
+            disconnects = bus.disconnects(socket)
             poller = bus.Poller()
             poller.register(socket, 1)  # readable
+            poller.register(disconnects, 1)
             while not self._closing.is_set():
-                poller.poll(_POLL_MS)
-                if lost_router():
+                ready = dict(poller.poll(_POLL_MS))
+                if disconnects in ready:
                     self._waiting.put(DOUBT)
+                    while bus.receive_nowait(disconnects) is not None:
+                        pass
                 is_user_busy = not self._waiting.empty()
                 if not self._take(socket.recv, self._waiting.put) and is_user_busy:
                     time.sleep(_BREATH_S)

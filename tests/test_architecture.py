@@ -46,6 +46,7 @@ LAYERS: dict[str, set[str]] = {
     "mcm.quarantine": set(),
     "mcm.terminal": set(),
     "mcm.links": {"mcm.core", "mcm.journal", "mcm.locks"},
+    "mcm.waits": set(),
     "mcm.outlet": {"mcm.core", "mcm.bus", "mcm.journal", "mcm.links"},
     "mcm.client": {"mcm.core", "mcm.bus", "mcm.locks"},
     "mcm.inbox": {"mcm.core", "mcm.bus"},
@@ -70,7 +71,7 @@ LAYERS: dict[str, set[str]] = {
     "workers.gateway": {"mcm.core", "mcm.runtime", "mcm.client", "mcm.listening", "mcm.subscriber"},
     "workers": {
         "workers", "mcm.core", "mcm.bus", "mcm.journal", "mcm.journaling", "mcm.links", "mcm.outlet",
-        "mcm.runtime", "mcm.locks", "mcm.quarantine",
+        "mcm.runtime", "mcm.locks", "mcm.quarantine", "mcm.waits",
     },
 }  # fmt: skip
 # The calculating part of the world: what core may use beside itself.

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -43,10 +43,12 @@ from mcm.core.market_hours import Kind
 from mcm.core.markets import MARKETS
 from mcm.core.notices import CONTROL, LineMark, TopicMark, group_of
 from mcm.core.rates import Rates
+from mcm.core.respite import LOOK_S, Respite
 from mcm.core.rhythm import Trading
 from mcm.core.session import Accepted, Authenticate, Ending, Request, Session, Subscribe, Unsubscribe
 from mcm.core.wire import Group, encode_ticks
 from mcm.outlet import Outlet
+from mcm.waits import Waits
 
 log = logging.getLogger("mcm.connection")
 
@@ -62,17 +64,21 @@ RATE_BYTES = 16  # of a record, beside the item
 CLOSE_LIMIT_S = 1.0
 UNCONFIRMED_NAMED = 1_000
 REASON_CHARACTERS = 100
+FULL_BATCH = 200  # ticks: more of them make the next one no cheaper
 MAX_FRAME_BYTES = 16 * 1024 * 1024  # sixteen times what the vendor's own clients accept
 
 
 class Gatherer:
     """Groups ticks by topic and hands everything that one wake-up of the event loop brought to the outlet at once.
 
+    Behind a batch it rests, where processors are short: what comes meanwhile leaves with the next one.
+
     Attributes:
         received_ns: wall clock of the last frame with ticks.
         ticks: handed on so far; misnamed: ticks whose symbol cannot stand in a topic.
         by_channel: channel → ticks, as of the last :meth:`take_counts`.
         newcomers: items that ticked for the first time since :meth:`forget`; whoever reads them clears them.
+        heard: is told of every batch: how many ticks, and when (monotonic seconds).
     """
 
     def __init__(self, market: str, outlet: Outlet) -> None:
@@ -81,7 +87,9 @@ class Gatherer:
         self.received_ns = self._monotonic_ns = 0
         self._topics: dict[type, dict[str, bytes]] = {}
         self.newcomers: list[str] = []
+        self.heard: Callable[[int, float], object] = lambda _count, _now: None
         self._counts: dict[bytes, int] = {}
+        self._waits, self._respite, self._look_at = Waits.of_this_thread(), Respite(), 0.0
         self.by_channel: Counter[str] = Counter()
         self.ticks = self.misnamed = 0
 
@@ -138,13 +146,25 @@ class Gatherer:
         """Send the batch that was gathered, if any."""
         if not self._groups:
             return
-        counts, groups = self._counts, []
+        counts, groups, total = self._counts, [], 0
         for topic, ticks in self._groups.items():
             number = len(ticks)
             counts[topic] = counts.get(topic, 0) + number
+            total += number
             groups.append(Group(topic, number, encode_ticks(ticks)))
         self._groups = {}
+        self.heard(total, self._monotonic_ns / 1e9)
         self._outlet.send(groups, received_ns=self.received_ns, monotonic_ns=self._monotonic_ns)
+        if total < FULL_BATCH:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Block for up to a millisecond: an event loop's own timers are no finer, and whatever else comes can wait."""
+        if (now := self._monotonic_ns / 1e9) >= self._look_at and self._waits is not None:
+            self._look_at = now + LOOK_S
+            self._respite.observe(self._waits.read_ns(), now=now)
+        if self._respite.rest_s:
+            time.sleep(self._respite.rest_s)
 
 
 class LineEnded(Exception):
@@ -164,6 +184,7 @@ class Line:
         self.session = Session(set(worker.wanted), MARKETS[market].held_limit, trading=worker.trading)
         self.decoder = vendor.FrameDecoder(market)
         worker.gatherer.forget()
+        worker.gatherer.heard = self.session.ticked
         self._socket: Socket | None = None
         self._wake = asyncio.Event()
         self._asked_to_close = False
@@ -213,7 +234,6 @@ class Line:
             frame = decode(message.data)
             if frame.ticks:
                 gatherer.add(frame.ticks)
-                session.ticked(len(frame.ticks), now=time.monotonic())
                 if gatherer.newcomers:
                     for item in gatherer.newcomers:
                         session.proven(item)

@@ -323,6 +323,8 @@ class Loop:
         for pollable in (self._inlet, self._outlet, channel):
             poller.register(pollable, 1)  # readable
         next_beat = next_report = next_look = time.monotonic()
+        # Whether a socket is looked at, because to be told that nothing is there costs as much as a batch.
+        has_batches = has_subscriptions = False
         while not channel.closed:
             now = time.monotonic()
             if now >= next_beat:
@@ -333,16 +335,18 @@ class Loop:
                 router.must_report = False
                 router.tell(channel)
                 next_report = now + REPORT_S
-            busy = self._drain_inlet()
+            busy = has_batches and self._drain_inlet()
             if not busy and now >= next_look:
                 router.look(at_all=True)
                 next_look = now + LOOK_S
             elif router.is_behind:
                 router.look(at_all=False)
-            self._drain_outlet()
+            if has_subscriptions:
+                self._drain_outlet()
             self._journal.turn(now)
             patience_s = 0.0 if busy or router.is_behind else min(next_beat, next_look) - time.monotonic()
             ready = dict(poller.poll(max(0, int(patience_s * 1_000))))
+            has_batches, has_subscriptions = self._inlet in ready, self._outlet in ready
             if channel.fileno() in ready and any(isinstance(record, Stop) for record in channel.receive()):
                 break
         # The workers have left before the router is told to, and everything they read is in their files.

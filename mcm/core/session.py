@@ -271,7 +271,7 @@ class Session:
         while self._asked and not self._asked[0].open:
             self._asked.popleft()
 
-    def ticked(self, count: int, *, now: float) -> None:
+    def ticked(self, count: int, now: float) -> None:
         """*count* ticks were read at *now*; teaches the session how often this line speaks."""
         if self._first_tick is None:
             self._first_tick = now

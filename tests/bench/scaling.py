@@ -17,7 +17,7 @@ def by_connections(connections: int, ticks: int) -> Result:
     return run(Contestant(f"{connections} connections", pipeline), shape, ticks)
 
 
-def by_topics(topics: int, ticks: int, *, ticks_per_s: float | None = None) -> Result:
+def by_topics(topics: int, ticks: int, ticks_per_s: float | None = None) -> Result:
     """At saturation, or at a pace."""
     shape = Shape(events_per_frame=EVENTS_PER_FRAME, symbols=topics // 2)
     return run(Contestant(f"{topics} topics", pipeline), shape, ticks, ticks_per_s=ticks_per_s)
