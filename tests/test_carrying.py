@@ -143,13 +143,19 @@ def test_a_gap_of_what_nobody_wants_any_more_is_over() -> None:
     assert carrying.gaps.gap_of("stocks.T.MSFT") is not None
 
 
-def test_a_line_that_ends_opens_no_gap_of_what_another_carries_with_its_whole_channel() -> None:
+def carrying_a_copy_beside_its_channel() -> tuple[Carrying, Quiet]:
+    """One topic on the primary, and the whole channel, confirmed, on the secondary."""
     carrying, herald = carrying_on("primary")
     carrying.want(LINES, [Wish("stocks", "T.AAPL", "primary", copies=2), Wish("stocks", "T.*", "secondary")], "manual")
     carrying.replan(BOTH, "a test")
     for _ in range(3):
         carrying.turn(0.0, BOTH)
     carrying.confirmed("secondary", ["T.*"], is_new_list=True)
+    return carrying, herald
+
+
+def test_a_line_that_ends_opens_no_gap_of_what_another_carries_with_its_whole_channel() -> None:
+    carrying, herald = carrying_a_copy_beside_its_channel()
     assert carrying.items_of("primary") == {"T.AAPL"}, "the second copy"
 
     carrying.line_ended("primary", "cut", since_ns=time.time_ns() + 2 * 10**9)
@@ -269,12 +275,7 @@ def test_topics_that_take_over_from_a_missing_channel_are_missing_since_it_is() 
 
 
 def test_a_copy_that_lives_is_safe_although_its_channel_is_missing() -> None:
-    carrying, _ = carrying_on("primary")
-    carrying.want(LINES, [Wish("stocks", "T.AAPL", "primary", copies=2), Wish("stocks", "T.*", "secondary")], "manual")
-    carrying.replan(BOTH, "a test")
-    for _ in range(3):
-        carrying.turn(0.0, BOTH)
-    carrying.confirmed("secondary", ["T.*"], is_new_list=True)
+    carrying, _ = carrying_a_copy_beside_its_channel()
 
     carrying.line_ended("secondary", "cut", since_ns=time.time_ns() + 2 * 10**9)
 

@@ -153,14 +153,15 @@ class Gatherer:
             total += number
             groups.append(Group(topic, number, encode_ticks(ticks)))
         self._groups = {}
-        self.heard(total, self._monotonic_ns / 1e9)
+        now = self._monotonic_ns / 1e9
+        self.heard(total, now)
         self._outlet.send(groups, received_ns=self.received_ns, monotonic_ns=self._monotonic_ns)
         if total < FULL_BATCH:
-            self._rest()
+            self._rest(now)
 
-    def _rest(self) -> None:
+    def _rest(self, now: float) -> None:
         """Block for up to a millisecond: an event loop's own timers are no finer, and whatever else comes can wait."""
-        if (now := self._monotonic_ns / 1e9) >= self._look_at and self._waits is not None:
+        if self._waits is not None and now >= self._look_at:
             self._look_at = now + LOOK_S
             self._respite.observe(self._waits.read_ns(), now=now)
         if self._respite.rest_s:
